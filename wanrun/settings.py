@@ -1,0 +1,87 @@
+"""Every environment variable and config key, declared once.
+
+A value comes from the environment (``WANRUN_HOME``), else from ``$WANRUN_HOME/config.yaml`` (``home`` is the
+environment's alone), else from the default here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wanrun.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its config key (the variable is ``WANRUN_`` and the key in capitals) and what it does."""
+
+    key: str
+    default: str
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return "WANRUN_" + self.key.upper()
+
+
+SETTINGS = (
+    Setting("home", "~/.wanrun", "where bundles, caches and config.yaml live"),
+    Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
+    Setting("precision", "auto", "fp32 or bf16; auto picks bf16 where the hardware multiplies it"),
+    Setting("threads", "0", "CPU threads, 0 for one per core"),
+    Setting("plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"),
+)
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+
+
+def home() -> Path:
+    """The folder that holds the store and the caches."""
+    return Path(os.environ.get("WANRUN_HOME") or _BY_KEY["home"].default).expanduser()
+
+
+def _config() -> dict[str, Any]:
+    path = home() / "config.yaml"
+    if not path.is_file():
+        return {}
+    import yaml  # here, so that commands without a config file start without it
+
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not valid YAML: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise InvalidRequest(f"{path} must hold keys and values, not {type(loaded).__name__}")
+    unknown = [str(key) for key in loaded if key not in _BY_KEY or key == "home"]
+    if unknown:
+        raise InvalidRequest(f"{path} has unknown keys: {', '.join(unknown)}")
+    return loaded
+
+
+def get(key: str) -> str:
+    """The value of ``key`` as text."""
+    setting = _BY_KEY[key]
+    if key == "home":
+        return str(home())
+    value = os.environ.get(setting.variable)
+    if value is None:
+        value = _config().get(key, setting.default)
+    return str(value).strip()
+
+
+def plugins() -> set[str] | None:
+    """Third-party distributions that may load; None for all."""
+    value = get("plugins")
+    return None if value == "*" else {name.strip() for name in value.split(",") if name.strip()}
+
+
+def threads() -> int:
+    """CPU threads to compute with, at least 1."""
+    value = get("threads")
+    if not value.isdecimal():
+        raise InvalidRequest(f"WANRUN_THREADS must be a whole number, not {value!r}")
+    return int(value) or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,137 @@
+"""The values that flow through a run, and the seams where a plugin may stand.
+
+Shapes: latents are (channels, frames, height, width) float32 in the DiT's normalised space; a video frame is
+(height, width, 3) uint8; a context is (tokens, width) float32 with true tokens only. A timestep is 0..1000,
+a sigma is 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+    Frame = NDArray[np.uint8]
+
+#: Called by long work with (phase, done, total); total 0 means unknown.
+Progress = Callable[[str, int, int], None]
+
+#: Roles a component may have in a bundle. A dense model has only ``diffusion``.
+ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
+EXPERTS = ("diffusion", "high_noise", "low_noise")
+
+
+class Resource(Protocol):
+    """Something that holds weights or a process until it is closed."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class TextEncoder(Resource, Protocol):
+    """Turns a prompt into the rows that cross-attention reads."""
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of the cleaned text, end-of-sequence id included, at most 512."""
+        ...
+
+    def encode(self, text: str) -> Tensor:
+        """(tokens ≤ 512, width) float32 on the CPU: true tokens only, end-of-sequence row included."""
+        ...
+
+
+class Denoiser(Resource, Protocol):
+    """Predicts the flow's velocity; hides experts, offload and precision. One branch per call."""
+
+    def velocity(
+        self, latents: Tensor, timestep: float | Tensor, context: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
+        """dx/dσ at ``latents``, float32, same shape.
+
+        ``timestep`` is 0..1000, a number or one per latent frame; ``context`` is (tokens, text width);
+        ``condition`` is (channels, frames, height, width), what image-to-video joins to the latents.
+        """
+        ...
+
+
+class Decoder(Resource, Protocol):
+    """Turns latents into frames, streamed so that memory does not grow with their number."""
+
+    def frames(self, latents: Tensor) -> Iterator[Frame]:
+        """uint8 (height, width, 3), in order."""
+        ...
+
+    def encode(self, frames: Iterable[Frame]) -> Tensor:
+        """Latents of 4k+1 frames."""
+        ...
+
+
+#: The guided velocity at (latents, timestep 0..1000).
+Denoise = Callable[["Tensor", float], "Tensor"]
+
+#: Called after each step with (index from 0, latents, the step's estimate of the clean latents).
+OnStep = Callable[[int, "Tensor", "Tensor"], None]
+
+
+class Sampler(Protocol):
+    """Integrates from ``sigmas[0]`` to ``sigmas[-1]``; a plain function."""
+
+    def __call__(
+        self, denoise: Denoise, latents: Tensor, sigmas: Tensor, rng: Generator, on_step: OnStep
+    ) -> Tensor: ...
+
+
+class Schedule(Protocol):
+    """``steps`` + 1 sigmas from about 1 down to 0, float64; a plain function."""
+
+    def __call__(self, steps: int, shift: float) -> Tensor: ...
+
+
+class Source(Protocol):
+    """Where a reference's bytes come from."""
+
+    def __call__(self, reference: str, into: Path, progress: Progress) -> Path:
+        """Bring the file to disk and return where it lies; ``into`` is a folder for what must be copied."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One file of a bundle: what it is for, where it lies, and what its bytes are."""
+
+    role: str
+    path: Path
+    digest: str
+    size: int
+    #: File name or reference it was made from, for people.
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A model that can run: components by role and the Modelfile's settings."""
+
+    name: str
+    components: Mapping[str, Component]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    template: str = "{{ prompt }}"
+    negative: str = ""
+    system: str = ""
+    licenses: tuple[str, ...] = ()
+
+    @property
+    def experts(self) -> dict[str, Component]:
+        """The diffusion components by role: one ``diffusion``, or ``high_noise`` and ``low_noise``."""
+        return {role: self.components[role] for role in EXPERTS if role in self.components}
