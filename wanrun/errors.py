@@ -62,4 +62,6 @@ class ModelfileError(InvalidRequest):
 
     def __init__(self, problems: list[tuple[int, int, str]]) -> None:
         self.problems = problems
-        super().__init__("\n".join(f"line {line}, column {column}: {text}" for line, column, text in problems))
+        super().__init__(
+            "\n".join(f"line {line}, column {column}: {text}" for line, column, text in problems)
+        )

@@ -14,7 +14,16 @@ from typing import Any
 from wanrun import settings
 from wanrun.errors import PluginError
 
-GROUPS = ("text_encoders", "backends", "decoders", "samplers", "schedules", "step_caches", "sources", "expanders")
+GROUPS = (
+    "text_encoders",
+    "backends",
+    "decoders",
+    "samplers",
+    "schedules",
+    "step_caches",
+    "sources",
+    "expanders",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,9 @@ def load(group: str, name: str) -> Any:
     try:
         return entries[name].load()
     except Exception as error:  # a third party's module may raise anything at all
-        raise PluginError(f"plugin {name!r} in {group} does not load ({entries[name].value}): {error}") from error
+        raise PluginError(
+            f"plugin {name!r} in {group} does not load ({entries[name].value}): {error}"
+        ) from error
 
 
 def every() -> list[Plugin]:

@@ -32,7 +32,9 @@ SETTINGS = (
     Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
     Setting("precision", "auto", "fp32 or bf16; auto picks bf16 where the hardware multiplies it"),
     Setting("threads", "0", "CPU threads, 0 for one per core"),
-    Setting("plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"),
+    Setting(
+        "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
+    ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 
@@ -84,4 +86,8 @@ def threads() -> int:
     value = get("threads")
     if not value.isdecimal():
         raise InvalidRequest(f"WANRUN_THREADS must be a whole number, not {value!r}")
-    return int(value) or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        int(value) or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )

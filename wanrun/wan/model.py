@@ -1,0 +1,164 @@
+"""The Wan diffusion transformer: predicts the velocity of noisy latents.
+
+Wan technical report (arXiv 2503.20314); layout and precision as in Wan2.2 wan/modules/model.py: linear layers and
+attention in the compute dtype; norms, modulation, gates, residual, time embedding and head in float32. Parameter
+names are the original checkpoint's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wanrun.wan.config import EPS, FREQUENCY_DIM, HEAD_DIM, PATCH, WanConfig
+from wanrun.wan.context import Context
+from wanrun.wan.rope import rotate, rotation
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over all channels, before the split into heads."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=EPS).to(x.dtype) * self.weight.to(x.dtype)
+
+
+def split_heads(x: Tensor) -> Tensor:
+    """(batch, tokens, width) -> (batch, heads, tokens, 128)."""
+    return x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """LayerNorm without weights."""
+    return F.layer_norm(x, x.shape[-1:], eps=EPS)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x·(1+scale)+shift on (batch, tokens, width) with (batch, 1 or frames, width): once, or per latent frame."""
+    frames = x.unflatten(1, (shift.shape[1], -1))
+    return (frames * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2)).flatten(1, 2)
+
+
+def gate(x: Tensor, amount: Tensor) -> Tensor:
+    """x·amount with the broadcasting of ``modulate``, in float32."""
+    return (x.float().unflatten(1, (amount.shape[1], -1)) * amount.unsqueeze(2)).flatten(1, 2)
+
+
+class Attention(nn.Module):
+    """Attention with normalised queries and keys: over the video's tokens, or over the text's."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(width, width), nn.Linear(width, width)
+        self.v, self.o = nn.Linear(width, width), nn.Linear(width, width)
+        self.norm_q, self.norm_k = RMSNorm(width), RMSNorm(width)
+
+    def forward(
+        self, x: Tensor, source: Tensor, turn: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """Queries from ``x``, keys and values from ``source``; ``turn`` rotates both, ``bias`` is added to the logits."""
+        query = split_heads(self.norm_q(self.q(x)))
+        key = split_heads(self.norm_k(self.k(source)))
+        value = split_heads(self.v(source))
+        if turn is not None:
+            query, key = rotate(query, turn), rotate(key, turn)
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and feed-forward around a float32 residual."""
+
+    def __init__(self, config: WanConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        width = config.width
+        self.dtype = dtype
+        self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
+        self.self_attn = Attention(width)
+        self.norm3 = nn.LayerNorm(width, eps=EPS)
+        self.cross_attn = Attention(width)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, config.ffn_width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.ffn_width, width),
+        )
+
+    def forward(self, x: Tensor, time: Tensor, text: Tensor, text_bias: Tensor, turn: Tensor) -> Tensor:
+        """``x`` (batch, tokens, width) float32; ``time`` (batch, 1 or frames, 6, width); ``text`` (batch, keys, width)."""
+        shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = (self.modulation + time).unbind(2)
+        h = modulate(layer_norm(x), shift_sa, scale_sa).to(self.dtype)
+        x = x + gate(self.self_attn(h, h, turn=turn), gate_sa)
+        x = x + self.cross_attn(self.norm3(x).to(self.dtype), text, bias=text_bias).float()
+        h = modulate(layer_norm(x), shift_ff, scale_ff).to(self.dtype)
+        return x + gate(self.ffn(h), gate_ff)
+
+
+class Head(nn.Module):
+    """Final norm, modulated by the time vector itself, and the projection to patches."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
+        self.head = nn.Linear(config.width, config.out_channels * PATCH[1] * PATCH[2])
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        shift, scale = (self.modulation + time.unsqueeze(2)).unbind(2)
+        out: Tensor = self.head(modulate(layer_norm(x), shift, scale))
+        return out
+
+
+def time_features(timestep: Tensor) -> Tensor:
+    """Sinusoids of timesteps 0..1000: cosines first, (..., 256) float32 from float64 angles."""
+    half = FREQUENCY_DIM // 2
+    # made on the CPU: some devices have no float64
+    exponents = torch.arange(half, dtype=torch.float64) / half
+    angles = timestep.cpu().to(torch.float64)[..., None] * 10000.0**-exponents
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(timestep.device)
+
+
+class WanModel(nn.Module):
+    """The whole transformer; ``dtype`` is what its linear layers and attention compute in."""
+
+    def __init__(self, config: WanConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        width = config.width
+        self.config, self.dtype = config, dtype
+        self.patch_embedding = nn.Conv3d(config.in_channels, width, PATCH, stride=PATCH)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(FREQUENCY_DIM, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.layers))
+        self.head = Head(config)
+
+    def forward(self, latents: Tensor, timestep: Tensor, context: Context) -> Tensor:
+        """Velocity (batch, out_channels, frames, height, width) float32.
+
+        ``latents`` (batch, in_channels, frames, height, width), condition channels joined after the latents';
+        ``timestep`` 0..1000, (batch, 1), or (batch, frames) for one per latent frame.
+        """
+        x = self.patch_embedding(latents)
+        grid = x.shape[2:]  # (frames, height/2, width/2)
+        x = x.flatten(2).transpose(1, 2).float()  # (batch, tokens, width)
+        turn = rotation(*grid, device=x.device)
+        time = self.time_embedding(time_features(timestep))
+        modulation = self.time_projection(time).unflatten(-1, (6, -1))
+        text = self.text_embedding(context.rows.to(self.dtype))
+        for block in self.blocks:
+            x = block(x, modulation, text, context.bias, turn)
+        return self._unpatchify(self.head(x, time), *grid)
+
+    def _unpatchify(self, x: Tensor, frames: int, height: int, width: int) -> Tensor:
+        # the channel is the fastest of a patch's axes here, unlike in the convolution's weight
+        patches = x.unflatten(2, (PATCH[1], PATCH[2], -1)).unflatten(1, (frames, height, width))
+        return patches.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
