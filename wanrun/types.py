@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    Frame = NDArray[np.uint8]
+#: uint8 (height, width, 3)
+Frame: TypeAlias = "NDArray[np.uint8]"
 
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
@@ -135,3 +136,56 @@ class Bundle:
     def experts(self) -> dict[str, Component]:
         """The diffusion components by role: one ``diffusion``, or ``high_noise`` and ``low_noise``."""
         return {role: self.components[role] for role in EXPERTS if role in self.components}
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Everything that decides a video but the weights; made by ``wanrun.request.resolve``."""
+
+    prompt: str
+    negative: str
+    width: int
+    height: int
+    frames: int
+    fps: int
+    steps: int
+    shift: float
+    #: Sigma at which the low-noise expert takes over; None for a dense model.
+    boundary: float | None
+    sampler: str
+    schedule: str
+    guidance_high: float
+    guidance_low: float
+    seed: int
+    precision: str
+    decoder: str
+    #: (channels, frames, height, width)
+    latent_shape: tuple[int, int, int, int]
+    #: What was changed to fit the model, for people.
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What the prompts say to the denoiser; ``negative`` is None where no guidance scale needs it."""
+
+    positive: Tensor
+    negative: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A finished video in memory, and where it came from."""
+
+    frames: list[Frame]
+    fps: int
+    provenance: Mapping[str, Any]
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write mp4, webm, gif or png, by ``format`` or the name's ending; the provenance goes into the file."""
+        from wanrun.video.writer import open_writer  # only what saves needs the encoders
+
+        with open_writer(path, self.fps, format, self.provenance) as writer:
+            for frame in self.frames:
+                writer.write(frame)
+        return writer.path

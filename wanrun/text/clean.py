@@ -1,4 +1,4 @@
-"""This file cleans a prompt the way Wan's official code does before it tokenises."""
+"""Cleans a prompt the way Wan's official code does before it tokenises."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""This file frames the messages between the caller and the encoder's process: kind, length, payload."""
+"""Frames the messages between the caller and the encoder's process: kind, length, payload."""
 
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import IO
 
 #: Caller to worker: token ids, int32 in native byte order.
 IDS = b"I"
@@ -19,13 +19,13 @@ MAX_PAYLOAD = 1 << 28
 _HEADER = struct.Struct("=cI")
 
 
-def write_frame(stream: BinaryIO, kind: bytes, payload: bytes) -> None:
+def write_frame(stream: IO[bytes], kind: bytes, payload: bytes) -> None:
     """Send one message. Raises OSError when the other side is gone."""
     stream.write(_HEADER.pack(kind, len(payload)) + payload)
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[bytes, bytes] | None:
+def read_frame(stream: IO[bytes]) -> tuple[bytes, bytes] | None:
     """The next (kind, payload); None when the other side is gone or sends what is not a frame."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:

@@ -1,22 +1,23 @@
-"""This file rebuilds a model's sentencepiece tokeniser from the metadata of its GGUF.
+"""Rebuilds a model's sentencepiece tokeniser from the metadata of its GGUF.
 
-llama.cpp's own T5 tokeniser has no byte fallback: a character outside the vocabulary (an emoji, a rare ideograph)
-becomes ``<unk>``, where the tokeniser the model was trained with gives its UTF-8 bytes. So the vocabulary is put back
-into sentencepiece's file format, character map included, and sentencepiece itself does the work.
+llama.cpp's own T5 tokeniser has no byte fallback: a character outside the vocabulary (an emoji, a rare
+ideograph) becomes ``<unk>``, where the tokeniser the model was trained with gives its UTF-8 bytes. So the
+vocabulary is put back into sentencepiece's file format, character map included, and sentencepiece itself does
+the work.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self, TypeGuard
 
 from sentencepiece import SentencePieceProcessor
 
 from wanrun.errors import FormatError, InvalidRequest
+from wanrun.gguf.layout import NumberArray, StringArray, Value
 
 #: What a Wan model reads, end-of-sequence token included.
 MAX_TOKENS = 512
@@ -46,19 +47,24 @@ class Tokenizer:
     eos_id: int
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+    def from_metadata(cls, metadata: Mapping[str, Value]) -> Self:
         """The tokeniser that a GGUF's ``tokenizer.ggml.*`` keys describe.
 
-        Raises InvalidRequest for another kind of tokeniser than T5's, FormatError for keys that are missing or wrong.
+        Raises InvalidRequest for another kind of tokeniser than T5's, FormatError for keys that are missing
+        or wrong.
         """
         model = metadata.get(_PREFIX + "model")
         if model != "t5":
-            raise InvalidRequest(f"the text encoder's tokenizer is {model!r}, not 't5'; use a UMT5 encoder's GGUF")
+            raise InvalidRequest(
+                f"the text encoder's tokenizer is {model!r}, not 't5'; use a UMT5 encoder's GGUF"
+            )
         proto = model_proto(metadata)
         try:
             processor = SentencePieceProcessor(model_proto=proto)
         except RuntimeError as error:
-            raise FormatError(f"the text encoder's vocabulary does not load: {error}; fetch the file again") from error
+            raise FormatError(
+                f"the text encoder's vocabulary does not load: {error}; fetch the file again"
+            ) from error
         eos_id = metadata.get(_PREFIX + "eos_token_id", 1)
         if not _is_id(eos_id, len(processor)):
             raise FormatError(f"{_PREFIX}eos_token_id is {eos_id!r}, not an id below {len(processor)}")
@@ -70,87 +76,92 @@ class Tokenizer:
         Raises InvalidRequest for text that is not Unicode (lone surrogates).
         """
         try:
-            ids = self.processor.encode(text)
-            if len(ids) < limit:
-                return Tokens([*ids, self.eos_id], "")
-            offsets = self.processor.encode(text, out_type="offset_mapping")["offsets"]
+            text.encode()
         except UnicodeEncodeError as error:
             raise InvalidRequest(f"the prompt is not valid Unicode: {error}") from error
+        ids = self.processor.encode(text)
+        if len(ids) < limit:
+            return Tokens([*ids, self.eos_id], "")
+        offsets = self.processor.encode(text, out_type="offset_mapping")["offsets"]
         return Tokens([*ids[: limit - 1], self.eos_id], text[offsets[limit - 1][0] :])
 
     def encode(self, text: str) -> list[int]:
         """The token ids of ``text``, at most 512; a longer text is cut, and a warning shows what was lost."""
         tokens = self.split(text)
         if tokens.cut:
-            _log.warning("the prompt is longer than %d tokens; the model will not see: %s", MAX_TOKENS, _shown(tokens.cut))
+            _log.warning(
+                "the prompt is longer than %d tokens; the model will not see: %s",
+                MAX_TOKENS,
+                _shown(tokens.cut),
+            )
         return tokens.ids
 
 
-def model_proto(metadata: Mapping[str, Any]) -> bytes:
+def model_proto(metadata: Mapping[str, Value]) -> bytes:
     """A serialised sentencepiece ModelProto of the vocabulary in ``metadata``.
 
-    Written by hand because sentencepiece's Python bindings need protobuf only for this. Field numbers are those of
-    ``src/sentencepiece_model.proto`` in google/sentencepiece. Raises FormatError.
+    Written by hand because sentencepiece's Python bindings need protobuf only for this. Field numbers are
+    those of ``src/sentencepiece_model.proto`` in google/sentencepiece. Raises FormatError.
     """
-    tokens, scores, types = (_array(metadata, key) for key in ("tokens", "scores", "token_type"))
-    if not len(tokens) == len(scores) == len(types):
-        raise FormatError(f"the vocabulary has {len(tokens)} tokens, {len(scores)} scores and {len(types)} types")
-    kinds = list(types)
-    pieces = [_message(1, _piece(*entry)) for entry in zip(tokens, scores, kinds, strict=True)]
+    tokens = metadata.get(_PREFIX + "tokens")
+    if not isinstance(tokens, StringArray):
+        raise FormatError(f"{_PREFIX}tokens is missing or no array of strings; the file has no vocabulary")
+    scores = _numbers(metadata, "scores", ("FLOAT32",))
+    kinds = [int(kind) for kind in _numbers(metadata, "token_type", ("INT32", "UINT32"))]
+    if not len(tokens) == len(scores) == len(kinds):
+        raise FormatError(
+            f"the vocabulary has {len(tokens)} tokens, {len(scores)} scores and {len(kinds)} types"
+        )
+    if not all(map(math.isfinite, scores)) or not set(kinds) <= set(range(_NORMAL, _BYTE + 1)):
+        raise FormatError("the vocabulary has scores that are not finite or types that sentencepiece has not")
+    packed = (scores.data[start : start + 4] for start in range(0, len(scores.data), 4))
+    pieces = [_piece(*entry) for entry in zip(tokens, packed, kinds, strict=True)]
     unknown = metadata.get(_PREFIX + "unknown_token_id", 2)
     if not _is_id(unknown, len(kinds)) or kinds[unknown] != _UNKNOWN:
-        raise FormatError(f"{_PREFIX}unknown_token_id is {unknown!r}, which is not the vocabulary's unknown token")
-    trainer = _number(3, _UNIGRAM) + _number(4, len(pieces)) + _number(35, _BYTE in kinds) + _number(40, unknown)
+        raise FormatError(
+            f"{_PREFIX}unknown_token_id is {unknown!r}, which is not the vocabulary's unknown token"
+        )
+    trainer = (
+        _number(3, _UNIGRAM) + _number(4, len(pieces)) + _number(35, _BYTE in kinds) + _number(40, unknown)
+    )
+    charsmap = b""
+    if _PREFIX + "precompiled_charsmap" in metadata:
+        charsmap = _numbers(metadata, "precompiled_charsmap", ("UINT8", "INT8")).data
     normalizer = (
-        _message(2, _bytes(metadata, "precompiled_charsmap"))
+        _message(2, charsmap)
         + _number(3, _flag(metadata, "add_space_prefix"))
         + _number(4, _flag(metadata, "remove_extra_whitespaces"))
     )
     return b"".join([*pieces, _message(2, trainer), _message(3, normalizer)])
 
 
-def _piece(token: Any, score: Any, kind: Any) -> bytes:
-    if not isinstance(token, str) or not isinstance(score, float) or not math.isfinite(score):
-        raise FormatError(f"the vocabulary has a token {token!r} with score {score!r}")
-    if not isinstance(kind, int) or not _NORMAL <= kind <= _BYTE:
-        raise FormatError(f"the vocabulary's token {token!r} has type {kind!r}, not {_NORMAL} to {_BYTE}")
-    return _message(1, token.encode("utf-8", "surrogateescape")) + b"\x15" + struct.pack("<f", score) + _number(3, kind)
+def _piece(token: str, score: bytes, kind: int) -> bytes:
+    # b"\x15" is field 2 of four fixed bytes, which are little-endian in both formats
+    return _message(1, _message(1, token.encode()) + b"\x15" + score + _number(3, kind))
 
 
-def _array(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
+def _numbers(metadata: Mapping[str, Value], key: str, kinds: tuple[str, ...]) -> NumberArray:
     value = metadata.get(_PREFIX + key)
-    if not hasattr(value, "__len__") or isinstance(value, str):
-        raise FormatError(f"{_PREFIX}{key} is missing or not an array; the file has no vocabulary")
-    items: Sequence[Any] = value.tolist() if hasattr(value, "tolist") else value
-    return items
+    if not isinstance(value, NumberArray) or value.kind not in kinds:
+        raise FormatError(f"{_PREFIX}{key} is missing or no array of {' or '.join(kinds)}")
+    return value
 
 
-def _bytes(metadata: Mapping[str, Any], key: str) -> bytes:
-    value = metadata.get(_PREFIX + key, b"")
-    try:
-        # gguf knows signed and unsigned bytes, and files have both
-        return bytes(value) if isinstance(value, bytes | memoryview) else bytes(item & 255 for item in value)
-    except TypeError as error:
-        raise FormatError(f"{_PREFIX}{key} is not an array of bytes") from error
-
-
-def _flag(metadata: Mapping[str, Any], key: str) -> bool:
+def _flag(metadata: Mapping[str, Value], key: str) -> bool:
     value = metadata.get(_PREFIX + key, True)
     if not isinstance(value, bool):
         raise FormatError(f"{_PREFIX}{key} is {value!r}, not true or false")
     return value
 
 
-def _is_id(value: Any, size: int) -> bool:
-    return isinstance(value, int) and 0 <= value < size
+def _is_id(value: Value, size: int) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < size
 
 
 def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*encoded, value])
+    if value < 128:
+        return bytes((value,))
+    return bytes((value & 127 | 128,)) + _varint(value >> 7)
 
 
 def _number(field: int, value: int) -> bytes:

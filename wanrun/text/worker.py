@@ -1,16 +1,16 @@
-"""This file is the process that owns llama.cpp: ``python -m wanrun.text.worker MODEL THREADS``.
+"""Owns llama.cpp, as a process of its own: ``python -m wanrun.text.worker MODEL THREADS``.
 
-It reads frames of token ids on stdin and answers each with a frame of float32 rows on stdout, until stdin ends.
-It stands alone because llama.cpp aborts the whole process on what it does not expect, and so that all of the
-encoder's memory goes back to the system when it ends.
+It reads frames of token ids on stdin and answers each with a frame of float32 rows on stdout, until stdin
+ends. It stands alone because llama.cpp aborts the whole process on what it does not expect, and so that all
+of the encoder's memory goes back to the system when it ends.
 
-The low-level calls are needed: ``Llama.embed`` runs a T5 encoder through ``llama_decode``, whose causal mask gives
-wrong vectors without a word.
+The low-level calls are needed: ``Llama.embed`` runs a T5 encoder through ``llama_decode``, whose causal mask
+gives wrong vectors without a word.
 """
 
 from __future__ import annotations
 
-import logging
+import ctypes
 import os
 import struct
 import sys
@@ -23,6 +23,14 @@ from numpy.typing import NDArray
 from wanrun.text.frames import ERROR, IDS, READY, ROWS, read_frame, write_frame
 
 MAX_TOKENS = 512
+#: ggml.h's GGML_LOG_LEVEL_ERROR. The logger of llama-cpp-python 0.3.36 has older numbers, and drops errors.
+_ERROR_LEVEL = 4
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _log_errors(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    if level == _ERROR_LEVEL:
+        os.write(2, text)
 
 
 def open_context(path: str, threads: int) -> tuple[Any, int]:
@@ -97,7 +105,7 @@ def main(path: str, threads: str) -> int:
     # llama.cpp and its backends print to stdout; the answers must have a pipe of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
+    llama_cpp.llama_log_set(_log_errors, ctypes.c_void_p())
     return serve(path, int(threads), sys.stdin.buffer, answers)
 
 

@@ -196,13 +196,18 @@ class WanVAE(nn.Module):
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.conv1 = CausalConv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.conv2 = CausalConv3d(config.latent_channels, config.latent_channels, 1)
-        mean, std = (MEAN_48, STD_48) if config.patch == 2 else (MEAN_16, STD_16)
-        if len(mean) != config.latent_channels:
-            raise FormatError(
-                f"no latent statistics for {config.latent_channels} channels, expected {len(mean)}"
-            )
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1, 1), persistent=False)
+        mean, std = self.statistics(config)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    @staticmethod
+    def statistics(config: VAEConfig) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each latent channel, (1, channels, 1, 1, 1)."""
+        known = (MEAN_48, STD_48) if config.patch == 2 else (MEAN_16, STD_16)
+        if len(known[0]) != config.latent_channels:
+            raise FormatError(f"a Wan VAE has {len(known[0])} latent channels, not {config.latent_channels}")
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in known)
+        return mean, std
 
     def encode(self, pixels: Tensor, past: Past) -> Tensor:
         """Normalised latents (batch, channels, frames, height, width) of the clip's next pixels.

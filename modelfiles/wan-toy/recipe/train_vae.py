@@ -13,50 +13,83 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wanrun.wan.autoencoder import VAEConfig, WanVAE
+from wanrun.wan.vae import AttentionBlock, ResidualBlock
 
 CONFIG = VAEConfig(encoder_width=16, decoder_width=16, latent_channels=16, patch=1)
-KL_WEIGHT = 1e-4
+NOISE, SIZE_WEIGHT = 0.1, 1e-3
 
 
 def schedule(step: int, steps: int, peak: float) -> float:
-    """Learning rate: 100 steps of warm-up, then a cosine down to 2 %."""
-    warm = min(1.0, (step + 1) / 100)
+    """Learning rate: 50 steps of warm-up, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / 50)
     return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def batch(rng: np.random.Generator, size: int, frames: int, device: str) -> Tensor:
-    """Random clips of ``frames`` frames, cut anywhere from the whole ones."""
-    clips = world.render([world.sample(rng, held=bool(rng.random() < 0.125)) for _ in range(size)], device)
+def batch(rng: np.random.Generator, clips: int, frames: int, side: int, device: str) -> Tensor:
+    """Random clips cut from anywhere in time, and in space around the object."""
     start = int(rng.integers(0, world.FRAMES - frames + 1))
-    return clips[:, :, start : start + frames]
+    scenes = [world.sample(rng, held=bool(rng.random() < 0.125)) for _ in range(clips)]
+    scenes = [world.cut(scene, start, frames) for scene in scenes]
+    pixels = world.render(scenes, device)
+    if side == world.SIZE:
+        return pixels
+    around = [world.SIZE * scene.centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2) for scene in scenes]
+    corners = np.clip(np.stack(around), 0, world.SIZE - side).astype(int)
+    return torch.stack(
+        [clip[..., y : y + side, x : x + side] for clip, (x, y) in zip(pixels, corners, strict=True)]
+    )
+
+
+def initialise(vae: WanVAE) -> None:
+    """Variance-preserving convolutions, and residual branches that start at zero: it learns ten times faster."""
+    for layer in vae.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d):
+            torch.nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+            torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if isinstance(layer, torch.nn.Conv3d):
+            layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a tenth faster
+    for layer in vae.modules():
+        if isinstance(layer, ResidualBlock):
+            torch.nn.init.zeros_(layer.residual["6"].weight)
+        if isinstance(layer, AttentionBlock):
+            torch.nn.init.zeros_(layer.proj.weight)
+
+
+def clip_shape(progress: float) -> tuple[int, int, int]:
+    """(clips, frames, side) of a batch: cut-out pictures first, then short clips, then whole longer ones."""
+    if progress < 0.45:
+        return 24, 1, 32
+    return (6, 5, 32) if progress < 0.8 else (2, 9, 64)
 
 
 def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """Reconstruction plus a light pull of the posterior to a unit Gaussian; and the plain L1 for the log."""
-    moments = vae.conv1(vae.encoder.stream(clips, {}))
-    mean, log_variance = moments.chunk(2, dim=1)
-    log_variance = log_variance.clamp(-20, 10)
-    z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
-    out = vae.decoder.stream(vae.conv2(z), {})
+    """Reconstruction from slightly noisy latents of about unit size; and the plain L1 for the log.
+
+    Wan reads only the posterior's mean, so a fixed noise stands for its variance: it learns several times faster.
+    """
+    mean = vae.conv1(vae.encoder.stream(clips, {})).chunk(2, dim=1)[0]
+    out = vae.decoder.stream(vae.conv2(mean + NOISE * torch.randn_like(mean)), {})
     error = (out - clips).abs()
     # the object covers a twentieth of the picture and is all that matters
     ground = clips[:, :, :, :1, :1]
     away = F.max_pool3d((clips - ground).abs().amax(1, keepdim=True), (1, 5, 5), 1, (0, 2, 2))
     weight = 1 + 6 * (away > 0.1).float()
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return (error * weight).mean() + KL_WEIGHT * kl, error.mean()
+    return (error * weight).mean() + SIZE_WEIGHT * mean.square().mean(), error.mean()
 
 
-def train(run: Run, size: int, frames: int, peak: float = 2e-3) -> WanVAE:
+def train(run: Run, peak: float = 2e-3) -> WanVAE:
     """Train to ``run.steps`` from wherever the last run stopped."""
     torch.manual_seed(1)
     vae = WanVAE(CONFIG).to(run.device)
+    initialise(vae)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     for step in run.loop({"vae": vae, "optimiser": optimiser}):
         rng = np.random.default_rng((1, step))
         for group in optimiser.param_groups:
             group["lr"] = schedule(step, run.steps, peak)
-        loss, error = loss_of(vae, batch(rng, size, frames, run.device))
+        torch.manual_seed(step)
+        clips = batch(rng, *clip_shape(step / run.steps), run.device)
+        loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -70,10 +103,8 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
-    train(Run(options.folder, "vae", options.steps, options.device), options.batch, options.frames)
+    train(Run(options.folder, "vae", options.steps, options.device))

@@ -7,7 +7,7 @@ what is to be seen. Everything is a function of a numpy generator, so a seed is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def _path(rng: np.random.Generator, motion: str, speed: float) -> tuple[Tensor, 
     x = torch.full((FRAMES,), float(rng.uniform(0.3, 0.7)))
     y = torch.full((FRAMES,), float(rng.uniform(0.35, 0.65)))
     radius, angle = torch.full((FRAMES,), size), torch.zeros(FRAMES)
-    span = min(0.42 * speed, high - low)
+    span = min(0.42 * speed, 0.98 * (high - low))
     start = float(rng.uniform(low, high - span))
     if motion == "bouncing":
         phase, height = float(rng.uniform(0, 1)), float(rng.uniform(0.34, 0.48))
@@ -142,6 +142,12 @@ def _distance(shape: str, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     ix, iy = inner * np.cos(sector / 2), inner * np.sin(sector / 2)
     ex, ey = ix - outer, iy
     return ((px - outer) * ey - py * ex) / torch.hypot(ex, ey)
+
+
+def cut(scene: Scene, start: int, frames: int) -> Scene:
+    """The scene's ``frames`` frames from ``start``."""
+    part = slice(start, start + frames)
+    return replace(scene, centre=scene.centre[part], radius=scene.radius[part], angle=scene.angle[part])
 
 
 def render(scenes: Sequence[Scene], device: str = "cpu") -> Tensor:

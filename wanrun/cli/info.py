@@ -1,0 +1,61 @@
+"""The commands that show what is installed and how it is set up: plugins, doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from wanrun import plugins as registry
+from wanrun import settings
+from wanrun.cli.tables import table
+
+_LIBRARIES = ("wanrun", "torch", "llama-cpp-python", "gguf", "safetensors", "sentencepiece", "av", "imageio")
+
+
+@click.command()
+def plugins() -> None:
+    """List every plugin, and why one does not load."""
+    rows = [
+        (plugin.group, plugin.name, plugin.distribution, plugin.problem or "ok")
+        for plugin in registry.every()
+    ]
+    click.echo(table(("GROUP", "NAME", "FROM", "STATUS"), rows))
+
+
+@click.command()
+def doctor() -> None:
+    """Show the machine, the libraries and every setting with its value."""
+    click.echo(f"Python {platform.python_version()} on {platform.platform()}, {settings.threads()} threads")
+    click.echo(table(("LIBRARY", "VERSION"), [(name, _version(name)) for name in _LIBRARIES]))
+    click.echo()
+    rows = [
+        (
+            setting.variable,
+            settings.get(setting.key),
+            "environment" if setting.variable in os.environ else "",
+            setting.help,
+        )
+        for setting in settings.SETTINGS
+    ]
+    click.echo(table(("SETTING", "VALUE", "FROM", "MEANING"), rows))
+    click.echo()
+    click.echo(_compute())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _compute() -> str:
+    """What a run would compute on."""
+    from wanrun.wan.devices import pick_device, pick_dtype
+
+    device = pick_device(settings.get("device"))
+    dtype = str(pick_dtype(settings.get("precision"), device)).removeprefix("torch.")
+    return f"a run computes on {device} in {dtype}"

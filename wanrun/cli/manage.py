@@ -1,0 +1,85 @@
+"""The commands that change or list the store: create, list, cp, rm."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from wanrun.cli.tables import human_bytes, human_time, table
+from wanrun.errors import InvalidRequest, ModelfileError
+from wanrun.modelfile import grammar
+from wanrun.modelfile.document import Modelfile
+from wanrun.store.names import parse_name
+from wanrun.store.store import open_store
+
+
+@click.command()
+@click.argument("name")
+@click.option("-f", "--file", "path", default="Modelfile", show_default=True, help="The Modelfile.")
+def create(name: str, path: str) -> None:
+    """Make the model NAME from a Modelfile.
+
+    Paths in the Modelfile are relative to it. Its files are checked against each other, then copied into the
+    store, sharing disk blocks where the file system can.
+    """
+    from wanrun.store.creation import (
+        create as create_bundle,
+    )  # reads headers, which the other commands need not
+
+    target, file, store = parse_name(name), Path(path), open_store()
+    create_bundle(store, target, _read(file), file.parent, _show_progress)
+    click.echo(f"created '{target}' ({store.manifest(target).digest.short})")
+
+
+@click.command("list")
+@click.argument("prefix", default="")
+def list_models(prefix: str) -> None:
+    """List the models of the store, only those that start with PREFIX if one is given."""
+    store, now = open_store(), time.time()
+    rows = [
+        (str(entry.name), entry.digest.short, human_bytes(entry.size), human_time(now - entry.modified))
+        for entry in store.list()
+        if str(entry.name).startswith(prefix.lower())
+    ]
+    click.echo(table(("NAME", "ID", "SIZE", "MODIFIED"), rows))
+    for problem in store.damaged():
+        click.echo(f"Warning: {problem}", err=True)
+
+
+@click.command("cp")
+@click.argument("source")
+@click.argument("target")
+def copy(source: str, target: str) -> None:
+    """Give the model SOURCE the second name TARGET."""
+    open_store().copy(source, target)
+    click.echo(f"copied '{source}' to '{target}'")
+
+
+@click.command("rm")
+@click.argument("names", nargs=-1, required=True)
+def remove(names: tuple[str, ...]) -> None:
+    """Remove models; files that no other model needs are deleted."""
+    store = open_store()
+    for name in names:
+        store.remove(name)
+        click.echo(f"deleted '{name}'")
+
+
+def _read(file: Path) -> Modelfile:
+    try:
+        return grammar.read(file)
+    except ModelfileError as error:
+        count = len(error.problems)
+        raise InvalidRequest(f"{file} has {count} mistake{'s' * (count > 1)}:\n{error}") from error
+
+
+def _show_progress(phase: str, done: int, total: int) -> None:
+    """One line that counts up on a terminal; one line for each finished phase otherwise."""
+    finished = done >= total
+    if sys.stderr.isatty():
+        click.echo(f"\r{phase} {100 * done // max(total, 1):3d}%", err=True, nl=finished)
+    elif finished:
+        click.echo(f"{phase} {human_bytes(total)}", err=True)

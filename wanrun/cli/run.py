@@ -1,0 +1,129 @@
+"""The command that makes a video."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wanrun import settings
+from wanrun.errors import InvalidRequest, WanrunError
+from wanrun.modelfile.parameters import find_parameter, parse_parameter
+
+_FORMATS = ("mp4", "webm", "gif", "png")
+
+
+class ParameterType(click.ParamType):
+    """A Modelfile parameter as an option: the same words, ranges and messages."""
+
+    def __init__(self, parameter: str) -> None:
+        self.name = find_parameter(parameter).expects
+        self._parameter = parameter
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_parameter(self._parameter, value) if isinstance(value, str) else value
+        except WanrunError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _option(parameter: str, *names: str) -> Any:
+    metavar = {"size": "WxH", "integer": "N", "number": "X"}.get(find_parameter(parameter).kind, "NAME")
+    help_text = find_parameter(parameter).help
+    return click.option(
+        *(names or (f"--{parameter.replace('_', '-')}",)),
+        type=ParameterType(parameter),
+        metavar=metavar,
+        help=help_text,
+    )
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@_option("size")
+@_option("frames")
+@click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames")
+@_option("fps")
+@_option("steps")
+@_option("guidance")
+@_option("guidance_high")
+@_option("guidance_low")
+@_option("sampler")
+@_option("schedule")
+@_option("shift")
+@_option("boundary")
+@_option("seed")
+@_option("precision")
+@_option("decoder")
+@click.option("--negative", metavar="TEXT", help="what the video must not show")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
+@click.option("-o", "--output", metavar="FILE", help="where to write; by default a name made of the prompt")
+@click.option(
+    "--format", "file_format", type=click.Choice(_FORMATS), help="by default what FILE ends in, or mp4"
+)
+@click.option("--json", "as_json", is_flag=True, help="print the result as one JSON object")
+def run(
+    model: str,
+    prompt: str | None,
+    device: str | None,
+    output: str | None,
+    file_format: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Make a video with MODEL from PROMPT, or from standard input.
+
+    What is not given comes from the model's Modelfile. The bar's phases are the prompt, the denoising steps and
+    the decoding, during which frames are written as they come.
+    """
+    # before torch is imported, which reads it once
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
+    from wanrun import load, pipeline
+    from wanrun.cli.progress import shown
+    from wanrun.request import resolve
+    from wanrun.video.writer import open_writer
+
+    started = time.monotonic()
+    bundle = load(model)
+    request = resolve(bundle, _prompt(prompt), asked)
+    for note in request.notes:
+        click.echo(f"Note: {note}", err=True)
+    path = Path(output) if output else _free_name(request.prompt, request.seed, file_format or "mp4")
+    described = pipeline.provenance(bundle, request)
+    with open_writer(path, request.fps, file_format, described) as writer, shown(quiet=as_json) as progress:
+        for frame in pipeline.run(bundle, request, progress, device or settings.get("device")):
+            writer.write(frame)
+    elapsed_s = time.monotonic() - started
+    if as_json:
+        click.echo(json.dumps({"path": str(writer.path), "seconds": round(elapsed_s, 3), **described}))
+    else:
+        click.echo(
+            f"{writer.path}  ({request.width}x{request.height}, {request.frames} frames, seed {request.seed}, {elapsed_s:.1f} s)"
+        )
+
+
+def _prompt(prompt: str | None) -> str:
+    if prompt is None:
+        if sys.stdin.isatty():
+            raise click.UsageError("say what the video shows: wanrun run MODEL PROMPT")
+        prompt = click.get_text_stream("stdin").read(1_000_001).strip()
+    if not prompt.strip():
+        raise InvalidRequest("the prompt is empty: say what the video shows")
+    return prompt
+
+
+def _free_name(prompt: str, seed: int, ending: str) -> Path:
+    """A new file in the working folder, named after the prompt's first words."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:50].strip("-_") or "video"
+    for number in range(1, 10_000):
+        path = Path(f"{words}-{seed}{'' if number == 1 else f'-{number}'}.{ending}")
+        if not path.exists() and not path.with_suffix("").exists():
+            return path
+    raise InvalidRequest(f"10,000 files are already named {words}-{seed}; give another with -o")

@@ -1,0 +1,94 @@
+"""The full and the tiny VAE as Decoders: streamed one latent frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from wanrun.decoders.pixels import from_frames, to_frames
+from wanrun.errors import InvalidRequest
+from wanrun.gguf.weights import open_weights
+from wanrun.types import Frame
+from wanrun.wan.autoencoder import WanVAE
+from wanrun.wan.devices import pick_device, pick_dtype
+from wanrun.wan.load import load_tiny, load_vae
+from wanrun.wan.tiny import TinyVAE
+
+
+class StreamDecoder:
+    """A Decoder around either autoencoder; ``low`` is the darkest value of its pixels."""
+
+    def __init__(self, autoencoder: WanVAE | TinyVAE, channels: int, low: float, device: str) -> None:
+        self._autoencoder: WanVAE | TinyVAE | None = autoencoder
+        self._channels, self._low, self._device = channels, low, device
+
+    def _open(self) -> WanVAE | TinyVAE:
+        if self._autoencoder is None:
+            raise InvalidRequest("this decoder is closed")
+        return self._autoencoder
+
+    def frames(self, latents: Tensor) -> Iterator[Frame]:
+        """uint8 frames of (channels, frames, height, width) latents, made as they are asked for."""
+        autoencoder = self._open()
+        if latents.ndim != 4 or latents.shape[0] != self._channels:
+            raise InvalidRequest(
+                f"latents have shape {tuple(latents.shape)}, expected {self._channels} channels of 3-D"
+            )
+        with torch.inference_mode():
+            pixels = autoencoder.decode_stream(latents.to(self._device, torch.float32))
+        yield from _in_inference(to_frames(pixels, self._low))
+
+    @torch.inference_mode()
+    def encode(self, frames: Iterable[Frame]) -> Tensor:
+        """float32 latents (channels, frames, height, width) on the CPU of 4k+1 frames.
+
+        Raises InvalidRequest for no frames, for another number, or for sides that the strides do not divide.
+        """
+        autoencoder = self._open()
+        clip = list(frames)
+        if len(clip) % 4 != 1:
+            raise InvalidRequest(f"a clip has 4k+1 frames, not {len(clip)}")
+        return autoencoder.encode_stream(from_frames(clip, self._low, self._device)).float().cpu()
+
+    def close(self) -> None:
+        """Drop the weights."""
+        self._autoencoder = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _in_inference(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Advance a generator without gradients: a ``with`` around a yield would leak into the caller."""
+    while True:
+        with torch.inference_mode():
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def load_full(path: Path, device: str = "auto", precision: str = "auto") -> StreamDecoder:
+    """The Wan VAE, 2.1 or 2.2, in ``path``."""
+    device = pick_device(device)
+    with open_weights(path) as weights:
+        vae = load_vae(weights, device, pick_dtype(precision, device))
+    return StreamDecoder(vae, vae.config.latent_channels, -1.0, device)
+
+
+def load_tiny_decoder(path: Path, device: str = "auto", precision: str = "auto") -> StreamDecoder:
+    """The tiny autoencoder in ``path``."""
+    device = pick_device(device)
+    with open_weights(path) as weights:
+        tiny = load_tiny(weights, device, pick_dtype(precision, device))
+    return StreamDecoder(tiny, tiny.config.latent_channels, 0.0, device)

@@ -1,0 +1,193 @@
+"""Manifests: which blobs make up a bundle, as OCI image manifests 1.1 that any registry can hold.
+
+A bundle is an artifact (opencontainers/image-spec, manifest.md) of type
+``application/vnd.wanrun.bundle.v1+json`` with one layer per component, whose role is an annotation, and the
+Modelfile as one more layer. The bytes hold nothing but what the bundle is, no time and no machine, so equal
+bundles have equal digests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wanrun.errors import FormatError, InvalidRequest, ModelNotFound, StoreError
+from wanrun.modelfile.lexing import MAX_BYTES as MAX_MODELFILE_BYTES
+from wanrun.store.digest import Digest
+from wanrun.store.durable import store_errors, write_file
+from wanrun.store.names import Name
+from wanrun.types import ROLES
+
+MAX_BYTES = 4 << 20
+MAX_LAYERS = 64
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+BUNDLE_TYPE = "application/vnd.wanrun.bundle.v1+json"
+COMPONENT_TYPE = "application/vnd.wanrun.component.v1"
+MODELFILE_TYPE = "application/vnd.wanrun.modelfile.v1"
+ROLE = "dev.wanrun.role"
+TITLE = "org.opencontainers.image.title"
+
+#: The configuration that image-spec prescribes for artifacts that have none.
+EMPTY_CONFIG = b"{}"
+_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob of a bundle; ``role`` and ``title`` are empty unless it is a component."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    role: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A checked manifest; ``digest`` is of its own bytes. Layers of unknown types are kept and not used."""
+
+    digest: Digest
+    config: Layer
+    layers: tuple[Layer, ...]
+
+    @property
+    def components(self) -> dict[str, Layer]:
+        """The components by role."""
+        return {layer.role: layer for layer in self.layers if layer.media_type == COMPONENT_TYPE}
+
+    @property
+    def modelfile(self) -> Layer:
+        return next(layer for layer in self.layers if layer.media_type == MODELFILE_TYPE)
+
+    @property
+    def blobs(self) -> dict[Digest, int]:
+        """Sizes in bytes of everything the bundle needs."""
+        return {layer.digest: layer.size for layer in (self.config, *self.layers)}
+
+
+def encode(layers: Iterable[Layer]) -> bytes:
+    """The bytes of a bundle's manifest."""
+    config = Layer(_EMPTY_TYPE, Digest.of(EMPTY_CONFIG), len(EMPTY_CONFIG))
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": BUNDLE_TYPE,
+        "config": _descriptor(config),
+        "layers": [_descriptor(layer) for layer in layers],
+    }
+    return json.dumps(manifest, ensure_ascii=False, indent=2).encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest of ``data``; FormatError unless every part that is used is as it must be."""
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"a manifest of more than {MAX_BYTES >> 20} MiB")
+    try:
+        found = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not a manifest: {error}"[:200]) from error
+    if not isinstance(found, dict):
+        raise FormatError("not a manifest: no JSON object")
+    for key, expected in (("schemaVersion", 2), ("mediaType", MANIFEST_TYPE), ("artifactType", BUNDLE_TYPE)):
+        if found.get(key) != expected:
+            raise FormatError(f"{key} must be {expected}, not {found.get(key)!r:.100}")
+    layers = found.get("layers")
+    if not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
+        raise FormatError(f"layers must be a list of 1 to {MAX_LAYERS}")
+    manifest = Manifest(Digest.of(data), _layer(found.get("config")), tuple(map(_layer, layers)))
+    _check(manifest)
+    return manifest
+
+
+def manifest_path(folder: Path, name: Name) -> Path:
+    """Where the manifest of ``name`` lies, whether it is there or not."""
+    return folder.joinpath(*name.parts)
+
+
+def read(folder: Path, name: Name) -> Manifest:
+    """The manifest of ``name``; ModelNotFound when there is none, StoreError when it is damaged."""
+    try:
+        with manifest_path(folder, name).open("rb") as file:
+            return decode(file.read(MAX_BYTES + 1))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelNotFound(f"model '{name}' not found: see 'wanrun list'") from error
+    except (OSError, FormatError) as error:
+        raise StoreError(
+            f"the manifest of {name} is damaged ({error}): create the model again or rm it"
+        ) from error
+
+
+def write(folder: Path, name: Name, data: bytes) -> None:
+    """Makes ``name`` stand for the manifest ``data``, all of whose blobs must be there."""
+    with store_errors(f"cannot write the manifest of {name}"):
+        write_file(manifest_path(folder, name), data)
+
+
+def names(folder: Path) -> list[Name]:
+    """Every name that has a manifest, sound or not, sorted. Files that cannot be ours are passed over."""
+    return sorted(_walk(folder, ()))
+
+
+def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            below = (*parts, entry.name)
+            if len(below) < 4 and entry.is_dir(follow_symlinks=False):
+                yield from _walk(folder / entry.name, below)
+            elif len(below) == 4 and entry.is_file(follow_symlinks=False):
+                with suppress(InvalidRequest):
+                    yield Name(*below)
+
+
+def _descriptor(layer: Layer) -> dict[str, Any]:
+    notes = {key: value for key, value in ((ROLE, layer.role), (TITLE, layer.title)) if value}
+    descriptor = {"mediaType": layer.media_type, "digest": str(layer.digest), "size": layer.size}
+    return descriptor | ({"annotations": notes} if notes else {})
+
+
+def _layer(found: object) -> Layer:
+    if not isinstance(found, dict):
+        raise FormatError("a descriptor must be a JSON object")
+    media_type, size, notes = found.get("mediaType"), found.get("size"), found.get("annotations", {})
+    if not isinstance(media_type, str):
+        raise FormatError("a descriptor without a mediaType")
+    if type(size) is not int or not 0 <= size < 1 << 53:
+        raise FormatError(f"a descriptor's size must be a number of bytes, not {size!r:.100}")
+    if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
+        raise FormatError("annotations must be texts")
+    try:
+        digest = Digest.parse(found.get("digest"))
+    except InvalidRequest as error:
+        raise FormatError(str(error)) from error
+    return Layer(media_type, digest, size, notes.get(ROLE, ""), notes.get(TITLE, ""))
+
+
+def _check(manifest: Manifest) -> None:
+    roles = [layer.role for layer in manifest.layers if layer.media_type == COMPONENT_TYPE]
+    strange = [role for role in roles if role not in ROLES]
+    if strange or len(set(roles)) != len(roles):
+        raise FormatError(f"components must have one role each of {', '.join(ROLES)}, not {roles!r:.200}")
+    files = [layer for layer in manifest.layers if layer.media_type == MODELFILE_TYPE]
+    if len(files) != 1 or files[0].size > MAX_MODELFILE_BYTES:
+        raise FormatError("there must be one Modelfile of at most 1 MiB")
+    sizes = manifest.blobs
+    if any(sizes[layer.digest] != layer.size for layer in (manifest.config, *manifest.layers)):
+        raise FormatError("one digest with two sizes")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
