@@ -1,4 +1,4 @@
-"""Real bundles with random weights, small enough to run in a second, made with the libraries that define them."""
+"""Real bundles with random weights, small, made with the libraries that define them."""
 
 from __future__ import annotations
 

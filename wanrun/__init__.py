@@ -74,11 +74,13 @@ def generate(
 ) -> Clip:
     """A video of ``prompt``.
 
-    ``settings`` are a Modelfile's parameters (size as (width, height) in pixels, frames, fps, steps, shift, guidance,
-    guidance_high, guidance_low, sampler, schedule, seed, precision, decoder), ``negative`` and ``seconds``; what is
-    not given comes from the bundle. Raises InvalidRequest for settings that cannot be used, all of them listed.
+    ``settings`` are a Modelfile's parameters (size as (width, height) in pixels, frames, fps, steps, shift,
+    guidance, guidance_high, guidance_low, sampler, schedule, seed, precision, decoder), ``negative`` and
+    ``seconds``; what is not given comes from the bundle. Raises InvalidRequest for settings that cannot be
+    used, all of them listed.
     """
-    from wanrun import pipeline, settings as configured
+    from wanrun import pipeline
+    from wanrun import settings as configured
     from wanrun.request import resolve
 
     bundle = load(model) if isinstance(model, str) else model

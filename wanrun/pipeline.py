@@ -2,7 +2,8 @@
 
     prompt ──▶ Conditioning ──▶ latents ──▶ frames ──▶ file
 
-Any intermediate can be saved and fed back in. A stage closes what it opened before the next one opens anything.
+Any intermediate can be saved and fed back in. A stage closes what it opened before the next one opens
+anything.
 """
 
 from __future__ import annotations

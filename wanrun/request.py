@@ -1,7 +1,7 @@
 """Turns a prompt and what the user asked for into a request that the bundle can fulfil.
 
-Every mistake is reported at once. Sizes and frame counts that the model cannot do become the nearest that it can,
-and the request's notes say so.
+Every mistake is reported at once. Sizes and frame counts that the model cannot do become the nearest that it
+can, and the request's notes say so.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
     width, height = (_nearest(side, 2 * stride) for side in values["size"])
     if (width, height) != tuple(values["size"]):
         notes.append(
-            f"size {format_parameter(values['size'])} becomes {width}x{height}: sides are multiples of {2 * stride}"
+            f"size {format_parameter(values['size'])} becomes {width}x{height}: "
+            f"sides are multiples of {2 * stride}"
         )
     fps = int(values["fps"])
     wanted = round(values["seconds"] * fps) if values["seconds"] is not None else int(values["frames"])

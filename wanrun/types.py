@@ -182,7 +182,7 @@ class Clip:
     provenance: Mapping[str, Any]
 
     def save(self, path: str | Path, format: str | None = None) -> Path:
-        """Write mp4, webm, gif or png, by ``format`` or the name's ending; the provenance goes into the file."""
+        """Write mp4, webm, gif or png, by ``format`` or the name's ending, with the provenance."""
         from wanrun.video.writer import open_writer  # only what saves needs the encoders
 
         with open_writer(path, self.fps, format, self.provenance) as writer:

@@ -1,4 +1,4 @@
-"""Small model files with the tensor names and ranks of real ones, written by the safetensors and gguf packages."""
+"""Small model files with names and ranks of real ones, written by the safetensors and gguf packages."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Killed(BaseException):
 
 
 class Faults:
-    """Counts calls; the ``fail_at``-th fails with a full disk, or from the ``die_at``-th on all of them die."""
+    """Counts calls; the ``fail_at``-th fails with a full disk, from the ``die_at``-th on all of them die."""
 
     def __init__(self, fail_at: int = 0, die_at: int = 0) -> None:
         self.count, self.fail_at, self.die_at = 0, fail_at, die_at
@@ -50,7 +50,7 @@ class Faults:
 
 
 class Witness:
-    """Notes what was written, synced and renamed, to see that nothing gets a name before it is on the disk."""
+    """Notes what was written, synced and renamed, to see that nothing is named before it is synced."""
 
     def __init__(self) -> None:
         self.unsynced: set[str] = set()
@@ -88,4 +88,4 @@ class Witness:
 
 
 def path_of(descriptor: int) -> str:
-    return os.readlink(f"/proc/self/fd/{descriptor}")
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())

@@ -1,4 +1,4 @@
-"""Random Wan checkpoints of every variant's wiring, made with diffusers and stored as its users store them."""
+"""Random Wan checkpoints of every variant's wiring, made with diffusers and stored in every dialect."""
 
 from __future__ import annotations
 

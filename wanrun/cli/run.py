@@ -80,8 +80,8 @@ def run(
 ) -> None:
     """Make a video with MODEL from PROMPT, or from standard input.
 
-    What is not given comes from the model's Modelfile. The bar's phases are the prompt, the denoising steps and
-    the decoding, during which frames are written as they come.
+    What is not given comes from the model's Modelfile. The bar's phases are the prompt, the denoising steps
+    and the decoding, during which frames are written as they come.
     """
     # before torch is imported, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
@@ -104,9 +104,8 @@ def run(
     if as_json:
         click.echo(json.dumps({"path": str(writer.path), "seconds": round(elapsed_s, 3), **described}))
     else:
-        click.echo(
-            f"{writer.path}  ({request.width}x{request.height}, {request.frames} frames, seed {request.seed}, {elapsed_s:.1f} s)"
-        )
+        what = f"{request.width}x{request.height}, {request.frames} frames, seed {request.seed}"
+        click.echo(f"{writer.path}  ({what}, {elapsed_s:.1f} s)")
 
 
 def _prompt(prompt: str | None) -> str:

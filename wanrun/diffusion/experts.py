@@ -83,7 +83,7 @@ def _check(
         )
     if channels != config.out_channels:
         raise InvalidRequest(
-            f"this model is made for image-to-video: it needs a condition of {config.condition_channels} channels"
+            f"this is an image-to-video model: it needs a condition of {config.condition_channels} channels"
         )
     if latents.shape[2] % 2 or latents.shape[3] % 2:
         raise InvalidRequest(

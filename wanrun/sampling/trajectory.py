@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wanrun.errors import InvalidRequest
 
-
 #: In λ. The multistep formulas divide by a step's square: a shorter one would be all rounding error.
 SMALLEST_STEP = 1e-6
 

@@ -1,15 +1,15 @@
 """Wan's two VAEs assembled, with the latents' statistics: encode frames, decode latents, whole or streamed.
 
 2.1 (Wan2.1 wan/modules/vae2_1.py): 16 channels, strides 4×8×8, used by the 2.1 models and both A14B.
-2.2 (Wan2.2 wan/modules/vae2_2.py): 48 channels, strides 4×16×16, used by TI2V-5B; it works on 2×2 pixel patches and
-adds parameter-free shortcuts around each change of resolution.
+2.2 (Wan2.2 wan/modules/vae2_2.py): 48 channels, strides 4×16×16, used by TI2V-5B; it works on 2×2 pixel
+patches and adds parameter-free shortcuts around each change of resolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +136,7 @@ class Encoder(nn.Module):
         widths = [config.encoder_width * m for m in (1, *_MULTIPLIERS)]
         self.conv1 = CausalConv3d(3 * config.patch**2, widths[0], 3)
         self.downsamples = nn.ModuleList()
-        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (before, after) in enumerate(pairwise(widths)):
             spatial = stage < len(_TEMPORAL)
             temporal = spatial and _TEMPORAL[stage]
             if config.patch == 2:
@@ -162,7 +162,7 @@ class Decoder(nn.Module):
         self.conv1 = CausalConv3d(config.latent_channels, widths[0], 3)
         self.middle = middle(widths[0])
         self.upsamples = nn.ModuleList()
-        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (before, after) in enumerate(pairwise(widths)):
             spatial = stage < len(_TEMPORAL)
             temporal = spatial and _TEMPORAL[::-1][stage]
             if config.patch == 2:
@@ -228,7 +228,7 @@ class WanVAE(nn.Module):
         return _to_pixels(self.decoder.stream(self.conv2(z), past), self.config.patch).float()
 
     def encode_stream(self, frames: Iterable[Tensor]) -> Tensor:
-        """Normalised latents (channels, frames, height, width) of (3, height, width) frames in -1..1, four at a time."""
+        """Normalised latents (channels, frames, height, width) of (3, height, width) frames in -1..1."""
         clip, past = iter(frames), Past()
         parts = []
         while chunk := list(islice(clip, TEMPORAL_STRIDE if parts else 1)):
@@ -236,7 +236,7 @@ class WanVAE(nn.Module):
         return torch.cat(parts, dim=2)[0]
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """(3, height, width) float32 frames in -1..1 of (channels, frames, height, width), one latent frame at a time."""
+        """(3, height, width) float32 frames in -1..1 of (channels, frames, height, width), streamed."""
         past = Past()
         for latent in latents.unbind(1):
             yield from self.decode(latent[None, :, None], past)[0].clamp(-1, 1).unbind(1)

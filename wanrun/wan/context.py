@@ -1,8 +1,8 @@
 """The text rows that cross-attention reads, with their padding folded into one row.
 
-Wan pads the encoder's output with zero rows to 512 and masks nothing, so every padded row becomes the same key
-and value and takes part in the softmax. n equal keys weigh as much as one key whose logit is raised by ln n:
-keeping one padded row with that bias gives the same result and up to 8 times fewer keys.
+Wan pads the encoder's output with zero rows to 512 and masks nothing, so every padded row becomes the same
+key and value and takes part in the softmax. n equal keys weigh as much as one key whose logit is raised by
+ln n: keeping one padded row with that bias gives the same result and up to 8 times fewer keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The Wan diffusion transformer: predicts the velocity of noisy latents.
 
-Wan technical report (arXiv 2503.20314); layout and precision as in Wan2.2 wan/modules/model.py: linear layers and
-attention in the compute dtype; norms, modulation, gates, residual, time embedding and head in float32. Parameter
-names are the original checkpoint's.
+Wan technical report (arXiv 2503.20314); layout and precision as in Wan2.2 wan/modules/model.py: linear
+layers and attention in the compute dtype; norms, modulation, gates, residual, time embedding and head in
+float32. Parameter names are the original checkpoint's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def layer_norm(x: Tensor) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x·(1+scale)+shift on (batch, tokens, width) with (batch, 1 or frames, width): once, or per latent frame."""
+    """x·(1+scale)+shift on (batch, tokens, width) with (batch, 1 or latent frames, width)."""
     frames = x.unflatten(1, (shift.shape[1], -1))
     return (frames * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2)).flatten(1, 2)
 
@@ -60,7 +60,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, source: Tensor, turn: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        """Queries from ``x``, keys and values from ``source``; ``turn`` rotates both, ``bias`` is added to the logits."""
+        """Queries from ``x``, keys and values from ``source``; ``turn`` rotates, ``bias`` adds to logits."""
         query = split_heads(self.norm_q(self.q(x)))
         key = split_heads(self.norm_k(self.k(source)))
         value = split_heads(self.v(source))
@@ -91,7 +91,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor, text_bias: Tensor, turn: Tensor) -> Tensor:
-        """``x`` (batch, tokens, width) float32; ``time`` (batch, 1 or frames, 6, width); ``text`` (batch, keys, width)."""
+        """``x``, ``text`` (batch, tokens, width); ``time`` (batch, 1 or frames, 6, width)."""
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = (self.modulation + time).unbind(2)
         h = modulate(layer_norm(x), shift_sa, scale_sa).to(self.dtype)
         x = x + gate(self.self_attn(h, h, turn=turn), gate_sa)

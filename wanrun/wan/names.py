@@ -58,7 +58,7 @@ def canonical(names: Iterable[str]) -> dict[str, str]:
 
 
 def _common_prefix(names: list[str]) -> str:
-    """The wrapper's prefix, if every name carries it; a checkpoint's own ``model.`` cannot be told apart otherwise."""
+    """The wrapper's prefix, if every name carries it."""
     for prefix in _PREFIXES:
         if names and all(name.startswith(prefix) for name in names):
             return prefix

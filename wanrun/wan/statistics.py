@@ -1,6 +1,7 @@
-"""Mean and standard deviation of each latent channel, by which the diffusion transformers' latents are normalised.
+"""Mean and deviation of each latent channel, by which the transformers' latents are normalised.
 
-Not in the checkpoints: Wan2.1 wan/modules/vae2_1.py (16 channels), Wan2.2 wan/modules/vae2_2.py (48 channels).
+Not in the checkpoints: Wan2.1 wan/modules/vae2_1.py (16 channels), Wan2.2 wan/modules/vae2_2.py (48
+channels).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tiny autoencoders for Wan latents: a hundredth of the VAE's work for previews and weak machines.
 
-TAEHV by Ollin Boer Bohan (github.com/madebyollin/taehv), taew2_1 for 16 latent channels and taew2_2 for 48. It
-works on the transformer's normalised latents and on RGB in 0..1, one latent frame at a time: each memory block
-sees its own input one step earlier.
+TAEHV by Ollin Boer Bohan (github.com/madebyollin/taehv), taew2_1 for 16 latent channels and taew2_2 for 48.
+It works on the transformer's normalised latents and on RGB in 0..1, one latent frame at a time: each memory
+block sees its own input one step earlier.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class TinyVAE(nn.Module):
         self.encoder, self.decoder = _encoder(config), _decoder(config)
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """(3, height, width) float32 frames in 0..1 of (channels, frames, height, width), one latent frame at a time."""
+        """(3, height, width) float32 frames in 0..1 of (channels, frames, height, width), streamed."""
         memory: Memory = {}
         for index, latent in enumerate(latents.unbind(1)):
             pixels = _run(self.decoder, latent[None].to(self.decoder[1].weight.dtype), memory)  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
 """The parts of Wan's causal video VAE, each carrying its past from chunk to chunk.
 
-Wan2.1 wan/modules/vae2_1.py and Wan2.2 wan/modules/vae2_2.py. A clip may be fed whole or in chunks: what a layer
-must remember of earlier frames lies in a ``Past``, so memory does not grow with the number of frames and both ways
-give the same result. The first frame of a clip stands alone: it is neither doubled nor merged in time.
+Wan2.1 wan/modules/vae2_1.py and Wan2.2 wan/modules/vae2_2.py. A clip may be fed whole or in chunks: what a
+layer must remember of earlier frames lies in a ``Past``, so memory does not grow with the number of frames
+and both ways give the same result. The first frame of a clip stands alone: it is neither doubled nor merged
+in time.
 """
 
 from __future__ import annotations

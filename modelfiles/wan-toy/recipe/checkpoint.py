@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".part")
         torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, fresh)
-        os.replace(fresh, self.path)
+        fresh.replace(self.path)
 
     def loop(self, parts: dict[str, Any]) -> Iterator[int]:
         """Steps from the last saved one, saving now and then and at the end."""
@@ -59,4 +58,5 @@ class Run:
         if not path.exists():
             path.write_text("step,seconds," + ",".join(values) + "\n")
         with path.open("a") as file:
-            file.write(f"{step},{time.time():.0f}," + ",".join(f"{value:.6g}" for value in values.values()) + "\n")
+            numbers = ",".join(f"{value:.6g}" for value in values.values())
+            file.write(f"{step},{time.time():.0f},{numbers}\n")

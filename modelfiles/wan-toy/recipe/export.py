@@ -29,7 +29,7 @@ def averages(folder: Path, stage: str) -> tuple[WanModel, nn.Module]:
 
 
 def stored_type(name: str, value: Tensor, kind: str) -> str:
-    """What city96's converter stores: only the blocks' matrices are quantised; small and 5-D tensors stay F32."""
+    """What city96's converter stores: the blocks' matrices quantised, small and 5-D tensors F32."""
     if value.ndim != 2 or "modulation" in name or name.startswith("patch_embedding"):
         return "F32"
     return kind if name.startswith("blocks.") else "F16"

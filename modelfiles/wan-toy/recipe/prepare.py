@@ -1,8 +1,7 @@
-"""Turns rendered clips into the transformer's training data: normalised latents and captions, in resumable shards."""
+"""Turns rendered clips into the transformer's training data: latents and captions, in resumable shards."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,13 @@ def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
     Wan's constants then normalise this VAE's latents too: channel by channel, mean 0 and deviation 1.
     """
     rng = np.random.default_rng(2)
-    parts = [
-        vae.encode(world.render([world.sample(rng) for _ in range(8)], _device(vae)), {}) for _ in range(clips // 8)
-    ]
+    batches = [[world.sample(rng) for _ in range(8)] for _ in range(clips // 8)]
+    parts = [vae.encode(world.render(scenes, _device(vae)), {}) for scenes in batches]
     latents = torch.cat(parts).transpose(0, 1).flatten(1)
     mean, deviation = latents.mean(1), latents.std(1)
     channels = len(mean)
     known_mean, known_deviation = vae.mean.flatten(), vae.std.flatten()
-    # measured = known_mean + known_deviation * latent; wanted = known_mean + known_deviation * (latent - mean) / deviation
+    # the stored value known_mean + known_deviation·latent becomes that of (latent - mean) / deviation
     scale = 1 / deviation
     offset = known_mean - scale * (known_mean + known_deviation * mean)
     vae.conv2.bias += vae.conv2.weight.flatten(1) @ (-offset / scale)  # type: ignore[misc]
@@ -60,10 +58,11 @@ def shard(vae: WanVAE, index: int, folder: Path) -> tuple[Tensor, list[list[str]
         rng = np.random.default_rng((3, index))
         scenes = [world.sample(rng) for _ in range(SHARD)]
         captions = [[world.caption(scene, rng) for _ in range(CAPTIONS)] for scene in scenes]
-        latents = [vae.encode(world.render(scenes[i : i + 8], _device(vae)), {}).half().cpu() for i in range(0, SHARD, 8)]
+        batches = [world.render(scenes[start : start + 8], _device(vae)) for start in range(0, SHARD, 8)]
+        latents = [vae.encode(clips, {}).half().cpu() for clips in batches]
         fresh = path.with_suffix(".part")
         torch.save({"latents": torch.cat(latents), "captions": captions}, fresh)
-        os.replace(fresh, path)
+        fresh.replace(path)
     stored = torch.load(path, weights_only=True)
     return stored["latents"], stored["captions"]
 

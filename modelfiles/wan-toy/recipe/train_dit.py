@@ -1,7 +1,7 @@
 """Trains wan-toy's text encoder and its two experts by flow matching.
 
-Stage "base" trains one transformer on all noise levels together with the encoder; stages "high" and "low" then
-start from it and specialise on their side of the boundary, the encoder fixed, as Wan2.2's experts do.
+Stage "base" trains one transformer on all noise levels together with the encoder; stages "high" and "low"
+then start from it and specialise on their side of the boundary, the encoder fixed, as Wan2.2's experts do.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ STAGES = {"base": (0.0, 1.0), "high": (BOUNDARY, 1.0), "low": (0.0, BOUNDARY)}
 
 
 def tokenizer(folder: Path) -> sentencepiece.SentencePieceProcessor:
-    """A unigram vocabulary of the captions, laid out as UMT5's: pad 0, end 1, unknown 2, bytes as fallback."""
+    """A unigram vocabulary of the captions, as UMT5's: pad 0, end 1, unknown 2, bytes as fallback."""
     path = folder / "captions.model"
     if not path.is_file():
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(corpus()), model_prefix=str(path.with_suffix("")), vocab_size=TEXT["vocab_size"],
-            model_type="unigram", byte_fallback=True, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-            normalization_rule_name="nmt_nfkc", minloglevel=2,
+            sentence_iterator=iter(corpus()), model_prefix=str(path.with_suffix("")), model_type="unigram",
+            vocab_size=TEXT["vocab_size"], byte_fallback=True, hard_vocab_limit=False, pad_id=0, eos_id=1,
+            unk_id=2, bos_id=-1, normalization_rule_name="nmt_nfkc", minloglevel=2,
         )  # fmt: skip
     return sentencepiece.SentencePieceProcessor(model_file=str(path))
 
 
 def text_encoder() -> UMT5EncoderModel:
     """A small UMT5 encoder with random weights."""
-    return UMT5EncoderModel(UMT5Config(**TEXT, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_gated_act=True))
+    return UMT5EncoderModel(
+        UMT5Config(**TEXT, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_gated_act=True)
+    )
 
 
 def encode(encoder: UMT5EncoderModel, ids: list[list[int]], device: str) -> Context:
@@ -55,7 +57,7 @@ def encode(encoder: UMT5EncoderModel, ids: list[list[int]], device: str) -> Cont
 
 
 def sigmas(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Noise levels in [low, high), shifted towards noise; one in each equal part, so that batches are alike."""
+    """Noise levels in [low, high), shifted towards noise; one in each equal part of the range."""
     ends = [value / (SHIFT - (SHIFT - 1) * value) for value in (low, high)]
     u = ends[0] + (ends[1] - ends[0]) * (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return SHIFT * u / (1 + (SHIFT - 1) * u)
@@ -69,14 +71,15 @@ class Data:
         vae = load_vae(Run(folder, "vae", 0, "cpu"))
         parts = [shard(vae, index, folder) for index in range(shards)]
         self.latents = torch.cat([latents for latents, _ in parts])
-        self.ids = [[[*pieces.encode(text), 1] for text in texts] for _, captions in parts for texts in captions]
+        clips = [wordings for _, captions in parts for wordings in captions]
+        self.ids = [[[*pieces.encode(text), 1] for text in wordings] for wordings in clips]
 
     def batch(self, step: int, size: int) -> tuple[Tensor, list[list[int]]]:
         """Clips and one caption each, some dropped to the empty prompt."""
         rng = np.random.default_rng((5, step))
         chosen = rng.integers(0, len(self.ids), size)
-        ids = [[1] if rng.random() < DROPPED else self.ids[i][rng.integers(0, len(self.ids[i]))] for i in chosen]
-        return self.latents[chosen].float(), ids
+        ids = [self.ids[clip][rng.integers(0, len(self.ids[clip]))] for clip in chosen]
+        return self.latents[chosen].float(), [[1] if rng.random() < DROPPED else row for row in ids]
 
 
 def loss_of(model: WanModel, clean: Tensor, context: Context, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -135,10 +138,9 @@ def train(run: Run, data: Data, size: int, peak: float) -> None:
             group["lr"] = peak * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
         generator = torch.Generator().manual_seed(step)
         clean, ids = data.batch(step if base else step + 10**6, size)
-        noise = torch.randn(clean.shape, generator=generator)
-        sigma = sigmas(size, *STAGES[run.name], generator)
-        context = encode(encoder, ids, run.device)
-        loss = loss_of(model, *(value.to(run.device) for value in (clean,)), context, sigma.to(run.device), noise.to(run.device))
+        noise = torch.randn(clean.shape, generator=generator).to(run.device)
+        sigma = sigmas(size, *STAGES[run.name], generator).to(run.device)
+        loss = loss_of(model, clean.to(run.device), encode(encoder, ids, run.device), sigma, noise)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -33,7 +33,9 @@ def batch(rng: np.random.Generator, clips: int, frames: int, side: int, device: 
     pixels = world.render(scenes, device)
     if side == world.SIZE:
         return pixels
-    around = [world.SIZE * scene.centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2) for scene in scenes]
+    around = [
+        world.SIZE * scene.centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2) for scene in scenes
+    ]
     corners = np.clip(np.stack(around), 0, world.SIZE - side).astype(int)
     return torch.stack(
         [clip[..., y : y + side, x : x + side] for clip, (x, y) in zip(pixels, corners, strict=True)]
@@ -41,7 +43,7 @@ def batch(rng: np.random.Generator, clips: int, frames: int, side: int, device: 
 
 
 def initialise(vae: WanVAE) -> None:
-    """Variance-preserving convolutions, and residual branches that start at zero: it learns ten times faster."""
+    """Variance-preserving convolutions, and residual branches that start at zero: much faster to train."""
     for layer in vae.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d):
             torch.nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
@@ -65,7 +67,7 @@ def clip_shape(progress: float) -> tuple[int, int, int]:
 def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Reconstruction from slightly noisy latents of about unit size; and the plain L1 for the log.
 
-    Wan reads only the posterior's mean, so a fixed noise stands for its variance: it learns several times faster.
+    Wan reads only the posterior's mean, so a fixed noise stands for its variance: faster.
     """
     mean = vae.conv1(vae.encoder.stream(clips, {})).chunk(2, dim=1)[0]
     out = vae.decoder.stream(vae.conv2(mean + NOISE * torch.randn_like(mean)), {})

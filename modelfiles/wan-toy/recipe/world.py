@@ -1,7 +1,7 @@
 """The world that wan-toy knows: coloured shapes that move on a plain ground, with a caption each.
 
-A clip is described by a ``Scene``; ``render`` draws scenes exactly (anti-aliased signed distances), ``caption`` says
-what is to be seen. Everything is a function of a numpy generator, so a seed is a data set.
+A clip is described by a ``Scene``; ``render`` draws scenes exactly (anti-aliased signed distances),
+``caption`` says what is to be seen. Everything is a function of a numpy generator, so a seed is a data set.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Scene:
 
 def held_out(colour: str, shape: str, ground: str) -> bool:
     """Combinations that training never shows, one in eight: for testing composition."""
-    return (3 * list(COLOURS).index(colour) + 5 * SHAPES.index(shape) + 7 * list(GROUNDS).index(ground)) % 8 == 3
+    return (
+        3 * list(COLOURS).index(colour) + 5 * SHAPES.index(shape) + 7 * list(GROUNDS).index(ground)
+    ) % 8 == 3
 
 
 def sample(rng: np.random.Generator, held: bool = False) -> Scene:
@@ -85,7 +87,15 @@ def sample(rng: np.random.Generator, held: bool = False) -> Scene:
     centre, radius, angle = _path(rng, motion, SPEEDS[speed])
     still = motion == "staying still"
     return Scene(
-        colour, shape, motion, "" if still else speed, ground, centre, radius, angle, float(rng.uniform(0.92, 1.0))
+        colour,
+        shape,
+        motion,
+        "" if still else speed,
+        ground,
+        centre,
+        radius,
+        angle,
+        float(rng.uniform(0.92, 1.0)),
     )
 
 
@@ -175,7 +185,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of many ways to say what the scene shows."""
     motion = str(rng.choice(_PHRASES[scene.motion]))
     if scene.speed:
-        motion = f"{scene.speed} {motion}" if not motion.startswith("that") and rng.random() < 0.5 else f"{motion} {scene.speed}"
+        before = not motion.startswith("that") and rng.random() < 0.5
+        motion = f"{scene.speed} {motion}" if before else f"{motion} {scene.speed}"
     text = str(rng.choice(_FRAMES_OF_CAPTION)).format(
         colour=scene.colour,
         shape=str(rng.choice(_NOUNS.get(scene.shape, (scene.shape,)))),
