@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,9 +129,10 @@ def _origin(store: Store, path: Path, part: Part) -> str:
     if digest is None or path.parent != store.blobs.absolute():
         return part.origin
     for entry in store.list():
-        for layer in store.manifest(entry.name).components.values():
-            if layer.digest == digest:
-                return layer.title
+        with suppress(WanrunError):  # removed since it was listed
+            for layer in store.manifest(entry.name).components.values():
+                if layer.digest == digest:
+                    return layer.title
     return part.origin
 
 
