@@ -61,7 +61,7 @@ def read_vocabulary(model: bytes) -> Vocabulary:
     """
     try:
         processor = SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: its message quotes what is not UTF-8
         raise FormatError(f"not a sentencepiece model: {error}") from error
     top = list(_fields(model))
     trainer = dict(_fields(b"".join(_payloads(top, 2))))

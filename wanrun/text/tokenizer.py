@@ -61,7 +61,7 @@ class Tokenizer:
         proto = model_proto(metadata)
         try:
             processor = SentencePieceProcessor(model_proto=proto)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise FormatError(
                 f"the text encoder's vocabulary does not load: {error}; fetch the file again"
             ) from error

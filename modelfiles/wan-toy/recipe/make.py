@@ -11,7 +11,7 @@ import train_vae
 from checkpoint import Run
 from export import export
 
-STEPS = {"vae": 2400, "base": 3000, "high": 400, "low": 800}
+STEPS = {"vae": 2400, "vae-long": 500, "base": 3000, "high": 400, "low": 800}
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
         name: Run(options.folder, name, max(1, round(steps * options.scale)), options.device)
         for name, steps in STEPS.items()
     }
-    train_vae.train(runs["vae"])
+    for stage in train_vae.SHAPES:
+        train_vae.train(runs[stage])
     data = train_dit.Data(options.folder, options.shards)
     train_dit.train(runs["base"], data, options.batch, 1e-3)
     for stage in ("high", "low"):

@@ -81,7 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
-    model = load_vae(Run(options.folder, "vae", 0, options.device))
+    model = load_vae(Run(options.folder, "vae-long", 0, options.device))
     for number in range(options.shards):
         latents, _ = shard(model, number, options.folder)
         print(number, f"mean {latents.float().mean():.3f} deviation {latents.float().std():.3f}", flush=True)  # noqa: T201

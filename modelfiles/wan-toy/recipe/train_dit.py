@@ -68,7 +68,7 @@ class Data:
 
     def __init__(self, folder: Path, shards: int) -> None:
         pieces = tokenizer(folder)
-        vae = load_vae(Run(folder, "vae", 0, "cpu"))
+        vae = load_vae(Run(folder, "vae-long", 0, "cpu"))
         parts = [shard(vae, index, folder) for index in range(shards)]
         self.latents = torch.cat([latents for latents, _ in parts])
         clips = [wordings for _, captions in parts for wordings in captions]

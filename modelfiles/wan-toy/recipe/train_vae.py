@@ -57,11 +57,17 @@ def initialise(vae: WanVAE) -> None:
             torch.nn.init.zeros_(layer.proj.weight)
 
 
-def clip_shape(progress: float) -> tuple[int, int, int]:
-    """(clips, frames, side) of a batch: cut-out pictures first, then short clips, then whole longer ones."""
-    if progress < 0.45:
-        return 24, 1, 32
-    return (6, 5, 32) if progress < 0.8 else (2, 9, 64)
+#: Of each stage: until which part of its steps a batch has (clips, frames, side). Cut-out pictures first, then
+#: short clips, then whole ones; the second stage learns to stay itself over 17 frames.
+SHAPES = {
+    "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
+    "vae-long": ((0.65, (6, 17, 32)), (1.0, (2, 17, 64))),
+}
+
+
+def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
+    """(clips, frames, side) of a batch at this part of the stage's steps."""
+    return next(shape for end, shape in SHAPES[stage] if progress < end)
 
 
 def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,17 +86,20 @@ def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(run: Run, peak: float = 2e-3) -> WanVAE:
-    """Train to ``run.steps`` from wherever the last run stopped."""
+    """Train the stage ``run.name`` to ``run.steps`` from wherever the last run stopped."""
     torch.manual_seed(1)
     vae = WanVAE(CONFIG).to(run.device)
     initialise(vae)
+    if run.name != "vae":
+        first = torch.load(run.folder / "vae.pt", map_location=run.device, weights_only=True)
+        vae.load_state_dict(first["vae"])
     optimiser = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     for step in run.loop({"vae": vae, "optimiser": optimiser}):
         rng = np.random.default_rng((1, step))
         for group in optimiser.param_groups:
             group["lr"] = schedule(step, run.steps, peak)
         torch.manual_seed(step)
-        clips = batch(rng, *clip_shape(step / run.steps), run.device)
+        clips = batch(rng, *clip_shape(run.name, step / run.steps), run.device)
         loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -105,8 +114,9 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser()
+    parser.add_argument("--stage", choices=SHAPES, default="vae")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
-    train(Run(options.folder, "vae", options.steps, options.device))
+    train(Run(options.folder, options.stage, options.steps, options.device))
