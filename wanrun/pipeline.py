@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins
+from wanrun.store.store import open_store
 from wanrun.types import Bundle, Conditioning, Frame, GenerationRequest, Progress
 
 if TYPE_CHECKING:
@@ -114,5 +115,6 @@ def run(
     bundle: Bundle, request: GenerationRequest, progress: Progress = silent, device: str = "auto"
 ) -> Iterator[Frame]:
     """All stages: the video's frames, streamed."""
-    latents = denoise(bundle, request, encode(bundle, request, progress), progress, device)
-    yield from decode(bundle, request, latents, progress, device)
+    with open_store().hold():  # what is deleted meanwhile keeps its files until the run is over
+        latents = denoise(bundle, request, encode(bundle, request, progress), progress, device)
+        yield from decode(bundle, request, latents, progress, device)

@@ -30,7 +30,6 @@ class Setting:
 SETTINGS = (
     Setting("home", "~/.wanrun", "where bundles, caches and config.yaml live"),
     Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
-    Setting("precision", "auto", "fp32 or bf16; auto picks bf16 where the hardware multiplies it"),
     Setting("threads", "0", "CPU threads, 0 for one per core"),
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"

@@ -247,7 +247,7 @@ def modelfiles(draw: st.DrawFn) -> Modelfile:
             "guidance": number,
             "guidance_high": number,
             "guidance_low": number,
-            "seed": st.integers(0, 2**63 - 1),
+            "seed": st.integers(0, 2**32 - 1),
             "precision": st.sampled_from(["fp32", "bf16", "auto"]),
             "decoder": name,
         },

@@ -12,7 +12,7 @@ from wanrun import plugins as registry
 from wanrun import settings
 from wanrun.cli.tables import table
 
-_LIBRARIES = ("wanrun", "torch", "llama-cpp-python", "gguf", "safetensors", "sentencepiece", "av", "imageio")
+_LIBRARIES = ("wanrun", "torch", "llama-cpp-python", "gguf", "safetensors", "sentencepiece", "av")
 
 
 @click.command()
@@ -57,5 +57,5 @@ def _compute() -> str:
     from wanrun.wan.devices import pick_device, pick_dtype
 
     device = pick_device(settings.get("device"))
-    dtype = str(pick_dtype(settings.get("precision"), device)).removeprefix("torch.")
+    dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
     return f"a run computes on {device} in {dtype}"

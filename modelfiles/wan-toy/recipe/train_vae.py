@@ -73,7 +73,7 @@ def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
 def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Reconstruction from slightly noisy latents of about unit size; and the plain L1 for the log.
 
-    Wan reads only the posterior's mean, so a fixed noise stands for its variance: faster.
+    Wan reads only the posterior's mean, so a fixed noise can stand for its variance.
     """
     mean = vae.conv1(vae.encoder.stream(clips, {})).chunk(2, dim=1)[0]
     out = vae.decoder.stream(vae.conv2(mean + NOISE * torch.randn_like(mean)), {})
