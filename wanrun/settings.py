@@ -85,8 +85,5 @@ def threads() -> int:
     value = get("threads")
     if not value.isdecimal():
         raise InvalidRequest(f"WANRUN_THREADS must be a whole number, not {value!r}")
-    return (
-        int(value) or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(value) or cores or 1

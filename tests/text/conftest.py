@@ -43,5 +43,5 @@ def encoder_file(encoder_files: dict[str, Path]) -> Path:
 
 @pytest.fixture
 def encoder(encoder_file: Path) -> Iterator[UMT5Encoder]:
-    with load(encoder_file, threads=1, timeout_s=60) as loaded:
+    with load(encoder_file, threads=1, timeout_s=120) as loaded:
         yield loaded

@@ -31,7 +31,8 @@ PROMPTS = (
     "一只猫在雪地里奔跑，電影質感 😀",
     "café naïve  &amp;amp; ﬁne\n\nœuvre",
     " ".join(sentences(4)),
-    " ".join(sentences(20)),
+    " ".join(sentences(6)),
+    " ".join(sentences(8)),
     " ".join(sentences(100)),
 )
 
@@ -55,7 +56,8 @@ def test_the_prompts_reach_from_one_token_to_the_limit(shared: UMT5Encoder) -> N
     lengths = [len(shared.tokenize(prompt)) for prompt in PROMPTS]
     assert lengths[0] == 1
     assert lengths[-1] == 512
-    assert sum(5 < length < 512 for length in lengths) >= 4
+    assert sum(5 < length < 100 for length in lengths) >= 3
+    assert any(100 < length < 512 for length in lengths)
 
 
 def test_the_comparison_notices_a_bias_shared_by_all_layers(shared: UMT5Encoder, reference: Any) -> None:
@@ -163,7 +165,7 @@ def test_the_process_ends_when_its_parent_is_killed(encoder_file: Path) -> None:
     )
     assert parent.returncode == -signal.SIGKILL, parent.stderr
     pid = int(parent.stdout)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not gone(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert gone(pid)

@@ -57,7 +57,7 @@ def initialise(vae: WanVAE) -> None:
             torch.nn.init.zeros_(layer.proj.weight)
 
 
-#: Of each stage: until which part of its steps a batch has (clips, frames, side). Cut-out pictures first, then
+#: Of each stage: until which part of its steps a batch has (clips, frames, side). Cut-outs first, then
 #: short clips, then whole ones; the second stage learns to stay itself over 17 frames.
 SHAPES = {
     "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
@@ -73,7 +73,7 @@ def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
 def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Reconstruction from slightly noisy latents of about unit size; and the plain L1 for the log.
 
-    Wan reads only the posterior's mean, so a fixed noise can stand for its variance.
+    Wan reads only the posterior's mean, so a fixed noise can stand for it.
     """
     mean = vae.conv1(vae.encoder.stream(clips, {})).chunk(2, dim=1)[0]
     out = vae.decoder.stream(vae.conv2(mean + NOISE * torch.randn_like(mean)), {})

@@ -1,0 +1,105 @@
+"""The recipe of wan-toy: its world, and training that continues where it was interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+RECIPE = Path(__file__).parent.parent.parent / "modelfiles" / "wan-toy" / "recipe"
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[dict[str, ModuleType]]:
+    """The recipe's modules, which are scripts beside each other and no package."""
+    import importlib
+
+    names = ("checkpoint", "world", "train_vae", "prepare", "train_dit", "export")
+    sys.path.insert(0, str(RECIPE))
+    try:
+        yield {name: importlib.import_module(name) for name in names}
+    finally:
+        sys.path.remove(str(RECIPE))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def test_scenes_are_drawn_as_captioned(recipe: dict[str, ModuleType]) -> None:
+    world = recipe["world"]
+    rng = np.random.default_rng(0)
+    scenes = [world.sample(rng) for _ in range(40)]
+    clips = world.render(scenes)
+    assert clips.shape == (40, 3, 17, 64, 64)
+    assert float(clips.min()) >= -1
+    assert float(clips.max()) <= 1
+    for scene, clip in zip(scenes, clips, strict=True):
+        text = world.caption(scene, rng).lower()
+        assert scene.colour in text
+        assert scene.ground.replace("gray", "gr") in text
+        assert not world.held_out(scene.colour, scene.shape, scene.ground)
+        moved = float((clip[:, 0] - clip[:, -1]).abs().max())
+        assert (moved < 0.01) == (scene.motion == "staying still")
+
+
+def test_some_combinations_are_held_out(recipe: dict[str, ModuleType]) -> None:
+    world = recipe["world"]
+    rng = np.random.default_rng(0)
+    held = [world.sample(rng, held=True) for _ in range(50)]
+    assert all(world.held_out(scene.colour, scene.shape, scene.ground) for scene in held)
+    assert {scene.colour for scene in held} == set(world.COLOURS)
+
+
+def test_interrupted_training_continues_to_the_same_weights(
+    recipe: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, run = recipe["train_vae"], recipe["checkpoint"].Run
+    monkeypatch.setitem(train.SHAPES, "vae", ((1.0, (2, 1, 32)),))
+    whole = train.train(run(tmp_path / "whole", "vae", 4, "cpu", 0.0))
+
+    batch, calls = train.batch, 0
+
+    def interrupted(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        result: torch.Tensor = batch(*arguments)
+        return result
+
+    monkeypatch.setattr(train, "batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(run(tmp_path / "cut", "vae", 4, "cpu", 0.0))
+    resumed = train.train(run(tmp_path / "cut", "vae", 4, "cpu", 0.0))
+    assert calls == 5
+    for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@torch.no_grad()
+def test_folding_the_statistics_normalises_latents_and_changes_no_picture(
+    recipe: dict[str, ModuleType],
+) -> None:
+    train, prepare, world = recipe["train_vae"], recipe["prepare"], recipe["world"]
+    torch.manual_seed(0)
+    vae = train.WanVAE(train.CONFIG)
+    clip = world.render([world.sample(np.random.default_rng(1))])[:, :, :5]
+    before = vae.decode(vae.encode(clip, {}), {})
+    prepare.normalise(vae, clips=8)
+    rng = np.random.default_rng(2)
+    latents = vae.encode(world.render([world.sample(rng) for _ in range(8)]), {}).transpose(0, 1).flatten(1)
+    assert torch.allclose(latents.mean(1), torch.zeros(16), atol=1e-3)
+    assert torch.allclose(latents.std(1), torch.ones(16), atol=1e-3)
+    assert torch.allclose(vae.decode(vae.encode(clip, {}), {}), before, atol=1e-3)
+
+
+def test_noise_levels_lie_within_the_experts_range(recipe: dict[str, ModuleType]) -> None:
+    train = recipe["train_dit"]
+    generator = torch.Generator().manual_seed(0)
+    for low, high in train.STAGES.values():
+        sigma = train.sigmas(1000, low, high, generator)
+        assert low <= float(sigma.min()) < float(sigma.max()) <= high
