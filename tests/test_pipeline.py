@@ -37,7 +37,7 @@ def bundle(parts: Parts) -> Bundle:
     return wanrun.load("tiny")
 
 
-class OfficialSigmas(UniPCMultistepScheduler):
+class OfficialSigmas(UniPCMultistepScheduler):  # type: ignore[misc]  # diffusers has no types
     """diffusers' solver on a given list: its own differs a little from the official code's."""
 
     official: torch.Tensor

@@ -7,8 +7,9 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,9 +18,10 @@ from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.modelfile.parameters import find_parameter, parse_parameter
 
 _FORMATS = ("mp4", "webm", "gif", "png")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class ParameterType(click.ParamType):
+class ParameterType(click.ParamType[Any]):
     """A Modelfile parameter as an option: the same words, ranges and messages."""
 
     def __init__(self, parameter: str) -> None:
@@ -33,11 +35,11 @@ class ParameterType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def _option(parameter: str, *names: str) -> Any:
+def _option(parameter: str) -> Callable[[Function], Function]:
     metavar = {"size": "WxH", "integer": "N", "number": "X"}.get(find_parameter(parameter).kind, "NAME")
     help_text = find_parameter(parameter).help
     return click.option(
-        *(names or (f"--{parameter.replace('_', '-')}",)),
+        f"--{parameter.replace('_', '-')}",
         type=ParameterType(parameter),
         metavar=metavar,
         help=help_text,
@@ -112,7 +114,7 @@ def _prompt(prompt: str | None) -> str:
     if prompt is None:
         if sys.stdin.isatty():
             raise click.UsageError("say what the video shows: wanrun run MODEL PROMPT")
-        prompt = click.get_text_stream("stdin").read(1_000_001).strip()
+        prompt = sys.stdin.read(1_000_001).strip()
     if not prompt.strip():
         raise InvalidRequest("the prompt is empty: say what the video shows")
     return prompt

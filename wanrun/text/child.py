@@ -53,9 +53,14 @@ class Child:
             assert self._process.stdin is not None
             try:
                 write_frame(self._process.stdin, kind, payload)
+                return self._receive(expected)
             except (OSError, ValueError) as error:  # ValueError: the pipe was closed
                 raise self._failure() from error
-            return self._receive(expected)
+            except EncoderError:
+                raise
+            except BaseException:
+                self._process.kill()  # interrupted: the next answer would be this request's
+                raise
 
     def close(self) -> None:
         """End the process and wait until its memory is free."""
@@ -73,11 +78,6 @@ class Child:
         timer.start()
         try:
             frame = read_frame(self._process.stdout)
-        except ValueError as error:
-            raise self._failure() from error
-        except BaseException:
-            self._process.kill()  # interrupted, so the next answer would be this request's
-            raise
         finally:
             timer.cancel()
         if frame is None:

@@ -71,7 +71,8 @@ class MergeShortcut(nn.Module):
         folded = x.unflatten(4, (-1, self.space)).unflatten(3, (-1, self.space)).unflatten(2, (-1, self.time))
         # (batch, channels, frames, time, height, space, width, space)
         channels = folded.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
-        return channels.unflatten(1, (self.out_channels, -1)).mean(dim=2)
+        out: Tensor = channels.unflatten(1, (self.out_channels, -1)).mean(dim=2)
+        return out
 
 
 class RepeatShortcut(nn.Module):
@@ -87,7 +88,7 @@ class RepeatShortcut(nn.Module):
             1, (-1, self.time, self.space, self.space)
         )
         # (batch, channels, time, space, space, frames, height, width)
-        out = unfolded.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        out: Tensor = unfolded.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return out[:, :, self.time - 1 :] if first else out
 
 
@@ -230,7 +231,7 @@ class WanVAE(nn.Module):
     def encode_stream(self, frames: Iterable[Tensor]) -> Tensor:
         """Normalised latents (channels, frames, height, width) of (3, height, width) frames in -1..1."""
         clip, past = iter(frames), Past()
-        parts = []
+        parts: list[Tensor] = []
         while chunk := list(islice(clip, TEMPORAL_STRIDE if parts else 1)):
             parts.append(self.encode(torch.stack(chunk, dim=1)[None].to(self.conv1.weight.dtype), past))
         return torch.cat(parts, dim=2)[0]
@@ -246,7 +247,7 @@ def _to_patches(pixels: Tensor, patch: int) -> Tensor:
     """Fold patch×patch pixels into channels, the horizontal offset slower than the vertical one."""
     if patch == 1:
         return pixels
-    folded = pixels.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # (b, c, f, h, y, w, x)
+    folded: Tensor = pixels.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # (b, c, f, h, y, w, x)
     return folded.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)
 
 
@@ -254,5 +255,5 @@ def _to_pixels(patches: Tensor, patch: int) -> Tensor:
     """The inverse of ``_to_patches``."""
     if patch == 1:
         return patches
-    unfolded = patches.unflatten(1, (-1, patch, patch))  # (b, c, x, y, f, h, w)
+    unfolded: Tensor = patches.unflatten(1, (-1, patch, patch))  # (b, c, x, y, f, h, w)
     return unfolded.permute(0, 1, 4, 5, 3, 6, 2).flatten(5, 6).flatten(3, 4)

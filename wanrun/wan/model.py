@@ -29,7 +29,8 @@ class RMSNorm(nn.Module):
 
 def split_heads(x: Tensor) -> Tensor:
     """(batch, tokens, width) -> (batch, heads, tokens, 128)."""
-    return x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2)
+    heads: Tensor = x.unflatten(-1, (-1, HEAD_DIM))
+    return heads.transpose(1, 2)
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -39,13 +40,14 @@ def layer_norm(x: Tensor) -> Tensor:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x·(1+scale)+shift on (batch, tokens, width) with (batch, 1 or latent frames, width)."""
-    frames = x.unflatten(1, (shift.shape[1], -1))
+    frames: Tensor = x.unflatten(1, (shift.shape[1], -1))
     return (frames * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2)).flatten(1, 2)
 
 
 def gate(x: Tensor, amount: Tensor) -> Tensor:
     """x·amount with the broadcasting of ``modulate``, in float32."""
-    return (x.float().unflatten(1, (amount.shape[1], -1)) * amount.unsqueeze(2)).flatten(1, 2)
+    frames: Tensor = x.float().unflatten(1, (amount.shape[1], -1))
+    return (frames * amount.unsqueeze(2)).flatten(1, 2)
 
 
 class Attention(nn.Module):
@@ -150,7 +152,7 @@ class WanModel(nn.Module):
         x = self.patch_embedding(latents)
         grid = x.shape[2:]  # (frames, height/2, width/2)
         x = x.flatten(2).transpose(1, 2).float()  # (batch, tokens, width)
-        turn = rotation(*grid, device=x.device)
+        turn = rotation(grid[0], grid[1], grid[2], device=x.device)
         time = self.time_embedding(time_features(timestep))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
         text = self.text_embedding(context.rows.to(self.dtype))
@@ -160,5 +162,5 @@ class WanModel(nn.Module):
 
     def _unpatchify(self, x: Tensor, frames: int, height: int, width: int) -> Tensor:
         # the channel is the fastest of a patch's axes here, unlike in the convolution's weight
-        patches = x.unflatten(2, (PATCH[1], PATCH[2], -1)).unflatten(1, (frames, height, width))
+        patches: Tensor = x.unflatten(2, (PATCH[1], PATCH[2], -1)).unflatten(1, (frames, height, width))
         return patches.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)

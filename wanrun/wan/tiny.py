@@ -97,7 +97,8 @@ class TimeGrow(nn.Module):
         self.conv = nn.Conv2d(channels, channels * stride, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).unflatten(1, (self.stride, -1)).flatten(0, 1)
+        out: Tensor = self.conv(x).unflatten(1, (self.stride, -1)).flatten(0, 1)
+        return out
 
 
 def _encoder(config: TinyConfig) -> nn.ModuleList:

@@ -27,16 +27,15 @@ class CausalConv3d(nn.Conv3d):
         """``x`` (batch, channels, frames, height, width) continues the clip that ``past`` remembers."""
         before = self.kernel_size[0] - 1
         if not before:
-            return self._conv_forward(x, self.weight, self.bias)
+            return F.conv3d(x, self.weight, self.bias)
         history = past.get(self)
-        if history is None:
-            history = x.new_zeros(*x.shape[:2], before, *x.shape[3:])
-            if x.shape[2] == 1:  # the other taps would only multiply zeros
-                past[self] = torch.cat([history[:, :, 1:], x], dim=2)
-                return self._conv_forward(x, self.weight[:, :, -1:], self.bias)
-        x = torch.cat([history, x], dim=2)
-        past[self] = x[:, :, -before:].clone()
-        return self._conv_forward(x, self.weight, self.bias)
+        frames = torch.cat(
+            [x.new_zeros(*x.shape[:2], before, *x.shape[3:]) if history is None else history, x], 2
+        )
+        past[self] = frames[:, :, -before:].clone()
+        if history is None and x.shape[2] == 1:  # the other taps would only multiply zeros
+            return F.conv3d(x, self.weight[:, :, -1:], self.bias, padding=self.padding)
+        return F.conv3d(frames, self.weight, self.bias, padding=self.padding)
 
 
 class ChannelNorm(nn.Module):
@@ -50,7 +49,8 @@ class ChannelNorm(nn.Module):
         wide = x.float()
         # written out: torch's norm over a strided dimension is several times slower on the CPU
         length = wide.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
-        return (wide / length).to(x.dtype) * (self.gamma * x.shape[1] ** 0.5).to(x.dtype)
+        scale: Tensor = self.gamma * x.shape[1] ** 0.5
+        return (wide / length).to(x.dtype) * scale.to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -95,13 +95,14 @@ class AttentionBlock(nn.Module):
         query, key, value = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
         mixed = F.scaled_dot_product_attention(query, key, value)
         out = self.proj(mixed.transpose(1, 2).unflatten(2, frames.shape[2:]))
-        return x + out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        added: Tensor = out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        return x + added
 
 
 def _per_frame(layer: nn.Module, x: Tensor) -> Tensor:
     """A 2-D layer applied to every frame of (batch, channels, frames, height, width)."""
-    frames = layer(x.transpose(1, 2).flatten(0, 1))
-    return frames.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+    out: Tensor = layer(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1))
+    return out.transpose(1, 2)
 
 
 class Downsample(nn.Module):
@@ -154,9 +155,8 @@ class Upsample(nn.Module):
         if not x.shape[2]:
             return x
         assert self.time_conv is not None
-        pairs = self.time_conv.stream(x, past).unflatten(
-            1, (2, -1)
-        )  # (batch, 2, channels, frames, height, width)
+        # (batch, 2, channels, frames, height, width)
+        pairs: Tensor = self.time_conv.stream(x, past).unflatten(1, (2, -1))
         return pairs.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
 
 
@@ -166,7 +166,7 @@ Layer = CausalConv3d | ResidualBlock | AttentionBlock | Downsample | Upsample
 def run(layers: nn.ModuleList | list[Layer], x: Tensor, past: Past) -> Tensor:
     """Pass ``x`` through layers in order."""
     for layer in layers:
-        x = layer.stream(x, past)  # type: ignore[operator, union-attr]  # ModuleList forgets what it holds
+        x = layer.stream(x, past)  # type: ignore[operator]  # ModuleList forgets what it holds
     return x
 
 
