@@ -61,7 +61,7 @@ def export(folder: Path, out: Path) -> None:
     for stage in ("high", "low"):
         model, _ = averages(folder, stage)
         write_expert(model, out / f"wan-toy-{stage}-noise-Q8_0.gguf", "Q8_0")
-    _, encoder = averages(folder, "base")
+    _, encoder = averages(folder, "words")
     config = UMT5Config(
         vocabulary=encoder.shared.weight.shape[0], d_model=TEXT["d_model"], d_ff=TEXT["d_ff"],
         layers=TEXT["num_layers"], heads=TEXT["num_heads"], head_dim=TEXT["d_kv"],

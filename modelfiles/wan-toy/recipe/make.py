@@ -11,7 +11,7 @@ import train_vae
 from checkpoint import Run
 from export import export
 
-STEPS = {"vae": 2400, "vae-long": 500, "base": 3000, "high": 400, "low": 800}
+STEPS = {"vae": 2400, "vae-long": 500, "base": 1300, "words": 900, "high": 60, "low": 60}
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=here / "training", help="where the state is kept")
     parser.add_argument("--out", type=Path, default=here, help="where the model's files go")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--shards", type=int, default=train_dit.SHARDS)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every stage's steps")
     options = parser.parse_args()
@@ -32,9 +32,8 @@ def main() -> None:
     for stage in train_vae.SHAPES:
         train_vae.train(runs[stage])
     data = train_dit.Data(options.folder, options.shards)
-    train_dit.train(runs["base"], data, options.batch, 1e-3)
-    for stage in ("high", "low"):
-        train_dit.train(runs[stage], data, options.batch, 3e-4)
+    for stage, rate in (("base", 1e-3), ("words", 1e-3), ("high", 2e-4), ("low", 2e-4)):
+        train_dit.train(runs[stage], data, options.batch, rate)
     export(options.folder, options.out)
 
 

@@ -13,8 +13,9 @@ from train_vae import CONFIG
 
 from wanrun.wan.autoencoder import WanVAE
 
-SHARD, SHARDS = 256, 32
+SHARD, SHARDS = 256, 20
 CAPTIONS = 4  # wordings per clip
+VOCABULARY = (list(world.COLOURS), list(world.SHAPES), list(world.MOTIONS), list(world.GROUNDS))
 
 
 def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
@@ -65,6 +66,20 @@ def shard(vae: WanVAE, index: int, folder: Path) -> tuple[Tensor, list[list[str]
         fresh.replace(path)
     stored = torch.load(path, weights_only=True)
     return stored["latents"], stored["captions"]
+
+
+def labels(index: int) -> list[list[int]]:
+    """Colour, shape, motion and ground of a shard's clips, as numbers."""
+    rng = np.random.default_rng((3, index))
+    scenes = [world.sample(rng) for _ in range(SHARD)]
+    return [
+        [names.index(value) for names, value in zip(VOCABULARY, _words(scene), strict=True)]
+        for scene in scenes
+    ]
+
+
+def _words(scene: world.Scene) -> tuple[str, str, str, str]:
+    return scene.colour, scene.shape, scene.motion, scene.ground
 
 
 def corpus(lines: int = 20000) -> list[str]:
