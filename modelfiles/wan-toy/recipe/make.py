@@ -11,7 +11,7 @@ import train_vae
 from checkpoint import Run
 from export import export
 
-STEPS = {"vae": 2400, "vae-long": 500, "base": 1300, "words": 900, "high": 60, "low": 60}
+STEPS = {"vae": 2400, "vae-long": 500, "base": 1300, "words": 850, "high": 20, "low": 20}
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     for stage in train_vae.SHAPES:
         train_vae.train(runs[stage])
     data = train_dit.Data(options.folder, options.shards)
-    for stage, rate in (("base", 1e-3), ("words", 1e-3), ("high", 2e-4), ("low", 2e-4)):
+    for stage, rate in (("base", 1e-3), ("words", 1e-3), ("high", 1e-4), ("low", 1e-4)):
         train_dit.train(runs[stage], data, options.batch, rate)
     export(options.folder, options.out)
 
