@@ -50,7 +50,8 @@ class OfficialSigmas(UniPCMultistepScheduler):  # type: ignore[misc]  # diffuser
 
 def test_the_video_equals_diffusers_pipeline(parts: Parts, bundle: Bundle) -> None:
     request = resolve(bundle, PROMPT, {"seed": 11})
-    conditioning = pipeline.encode(bundle, request)
+    with pipeline.open_encoder(bundle) as encoder:
+        conditioning = pipeline.encode(encoder, request)
     assert conditioning.negative is not None
     scheduler = OfficialSigmas(
         prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2, flow_shift=request.shift

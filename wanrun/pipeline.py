@@ -2,8 +2,8 @@
 
     prompt ──▶ Conditioning ──▶ latents ──▶ frames ──▶ file
 
-Any intermediate can be saved and fed back in. A stage closes what it opened before the next one opens
-anything.
+Any intermediate can be saved and fed back in. A stage works on a part that is open, so that many requests
+can share it; a single run closes each part before the next one is opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins
 from wanrun.store.store import open_store
-from wanrun.types import Bundle, Conditioning, Frame, GenerationRequest, Progress
+from wanrun.types import (
+    Bundle,
+    Conditioning,
+    Decoder,
+    Denoiser,
+    Frame,
+    GenerationRequest,
+    Progress,
+    TextEncoder,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +36,33 @@ def silent(phase: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""
 
 
-def encode(bundle: Bundle, request: GenerationRequest, progress: Progress = silent) -> Conditioning:
-    """The prompts' contexts; the encoder is closed again."""
+def open_encoder(bundle: Bundle) -> TextEncoder:
+    """The bundle's text encoder."""
+    encoder: TextEncoder = plugins.load("text_encoders", "umt5")(bundle.components["text_encoder"].path)
+    return encoder
+
+
+def open_denoiser(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Denoiser:
+    """The bundle's experts, in the request's precision."""
+    files = {role: component.path for role, component in bundle.experts.items()}
+    denoiser: Denoiser = plugins.load("backends", "torch")(files, request.boundary, device, request.precision)
+    return denoiser
+
+
+def open_decoder(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Decoder:
+    """The decoder that the request names."""
+    path = bundle.components["preview" if request.decoder == "tiny" else "vae"].path
+    decoder: Decoder = plugins.load("decoders", request.decoder)(path, device, request.precision)
+    return decoder
+
+
+def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress = silent) -> Conditioning:
+    """The prompts' contexts; without guidance the negative prompt is not read."""
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     total = 1 + guided
-    progress("text", 0, total)
-    with plugins.load("text_encoders", "umt5")(bundle.components["text_encoder"].path) as encoder:
-        positive = encoder.encode(request.prompt)
-        progress("text", 1, total)
-        negative = encoder.encode(request.negative) if guided else None
+    positive = encoder.encode(request.prompt)
+    progress("text", 1, total)
+    negative = encoder.encode(request.negative) if guided else None
     progress("text", total, total)
     return Conditioning(positive, negative)
 
@@ -47,57 +74,39 @@ def sigmas(request: GenerationRequest) -> Tensor:
 
 
 def denoise(
-    bundle: Bundle,
-    request: GenerationRequest,
-    conditioning: Conditioning,
-    progress: Progress = silent,
-    device: str = "auto",
+    denoiser: Denoiser, request: GenerationRequest, conditioning: Conditioning, progress: Progress = silent
 ) -> Tensor:
-    """The clean latents, float32 on the CPU; the experts are closed again."""
+    """The clean latents, float32 on the CPU."""
     from wanrun.sampling.guidance import guided
     from wanrun.sampling.noise import initial_noise, step_generator
 
-    files = {role: component.path for role, component in bundle.experts.items()}
     levels = sigmas(request)
     steps = len(levels) - 1
-    progress("denoise", 0, steps)
-    noise = initial_noise(request.latent_shape, request.seed)
-    sample = plugins.load("samplers", request.sampler)
-    with plugins.load("backends", "torch")(files, request.boundary, device, request.precision) as denoiser:
-        velocity = guided(
-            denoiser,
-            conditioning.positive,
-            conditioning.negative,
-            request.guidance_high,
-            request.guidance_low,
-            request.boundary,
-        )
-        latents: Tensor = sample(
-            velocity,
-            noise,
-            levels,
-            step_generator(request.seed),
-            lambda index, latents, clean: progress("denoise", index + 1, steps),
-        )
+    velocity = guided(
+        denoiser,
+        conditioning.positive,
+        conditioning.negative,
+        request.guidance_high,
+        request.guidance_low,
+        request.boundary,
+    )
+    latents: Tensor = plugins.load("samplers", request.sampler)(
+        velocity,
+        initial_noise(request.latent_shape, request.seed),
+        levels,
+        step_generator(request.seed),
+        lambda index, latents, clean: progress("denoise", index + 1, steps),
+    )
     return latents
 
 
 def decode(
-    bundle: Bundle,
-    request: GenerationRequest,
-    latents: Tensor,
-    progress: Progress = silent,
-    device: str = "auto",
+    decoder: Decoder, request: GenerationRequest, latents: Tensor, progress: Progress = silent
 ) -> Iterator[Frame]:
     """uint8 (height, width, 3) frames, made as they are asked for."""
-    role = "preview" if request.decoder == "tiny" else "vae"
-    progress("decode", 0, request.frames)
-    with plugins.load("decoders", request.decoder)(
-        bundle.components[role].path, device, request.precision
-    ) as decoder:
-        for index, frame in enumerate(decoder.frames(latents)):
-            progress("decode", index + 1, request.frames)
-            yield frame
+    for index, frame in enumerate(decoder.frames(latents)):
+        progress("decode", index + 1, request.frames)
+        yield frame
 
 
 def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
@@ -116,5 +125,12 @@ def run(
 ) -> Iterator[Frame]:
     """All stages: the video's frames, streamed."""
     with open_store().hold():  # what is deleted meanwhile keeps its files until the run is over
-        latents = denoise(bundle, request, encode(bundle, request, progress), progress, device)
-        yield from decode(bundle, request, latents, progress, device)
+        progress("text", 0, 0)
+        with open_encoder(bundle) as encoder:
+            conditioning = encode(encoder, request, progress)
+        progress("denoise", 0, request.steps)
+        with open_denoiser(bundle, request, device) as denoiser:
+            latents = denoise(denoiser, request, conditioning, progress)
+        progress("decode", 0, request.frames)
+        with open_decoder(bundle, request, device) as decoder:
+            yield from decode(decoder, request, latents, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,47 +10,50 @@ import numpy as np
 import pytest
 import torch
 
-RECIPE = Path(__file__).parent.parent.parent / "modelfiles" / "wan-toy" / "recipe"
+from tests.recipe import modules
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, ModuleType]]:
-    """The recipe's modules, which are scripts beside each other and no package."""
-    import importlib
-
-    names = ("checkpoint", "world", "train_vae", "prepare", "train_dit", "export")
-    sys.path.insert(0, str(RECIPE))
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(RECIPE))
-        for name in names:
-            sys.modules.pop(name, None)
+    with modules() as found:
+        yield found
 
 
 def test_scenes_are_drawn_as_captioned(recipe: dict[str, ModuleType]) -> None:
     world = recipe["world"]
     rng = np.random.default_rng(0)
-    scenes = [world.sample(rng) for _ in range(40)]
+    scenes = [world.sample(rng) for _ in range(60)]
     clips = world.render(scenes)
-    assert clips.shape == (40, 3, 17, 64, 64)
+    assert clips.shape == (60, 3, 17, 64, 64)
     assert float(clips.min()) >= -1
     assert float(clips.max()) <= 1
+    assert {len(scene.things) for scene in scenes} == {1, 2}
     for scene, clip in zip(scenes, clips, strict=True):
-        text = world.caption(scene, rng).lower()
-        assert scene.colour in text
+        text = recipe["captions"].caption(scene, rng).lower()
+        assert all(thing.colour in text for thing in scene.things)
         assert scene.ground.replace("gray", "gr") in text
-        assert not world.held_out(scene.colour, scene.shape, scene.ground)
+        assert scene.speed in text
+        assert not any(world.held_out(thing.colour, thing.shape, scene.ground) for thing in scene.things)
         moved = float((clip[:, 0] - clip[:, -1]).abs().max())
-        assert (moved < 0.01) == (scene.motion == "staying still")
+        middle = float((clip[:, 0] - clip[:, 8]).abs().max())
+        assert (max(moved, middle) < 0.01) == (scene.motion == "staying still")
+
+
+def test_objects_stay_in_the_picture(recipe: dict[str, ModuleType]) -> None:
+    world = recipe["world"]
+    rng = np.random.default_rng(1)
+    for clip in world.render([world.sample(rng, pairs=0.5) for _ in range(100)]):
+        border = torch.cat([clip[..., 0, :], clip[..., :, 0], clip[..., :, -1]], dim=-1)
+        assert float((border - border[..., :1]).abs().max()) < 0.02
 
 
 def test_some_combinations_are_held_out(recipe: dict[str, ModuleType]) -> None:
     world = recipe["world"]
     rng = np.random.default_rng(0)
     held = [world.sample(rng, held=True) for _ in range(50)]
-    assert all(world.held_out(scene.colour, scene.shape, scene.ground) for scene in held)
-    assert {scene.colour for scene in held} == set(world.COLOURS)
+    for scene in held:
+        assert any(world.held_out(thing.colour, thing.shape, scene.ground) for thing in scene.things)
+    assert {thing.colour for scene in held for thing in scene.things} == set(world.COLOURS)
 
 
 def test_interrupted_training_continues_to_the_same_weights(
@@ -100,6 +102,6 @@ def test_folding_the_statistics_normalises_latents_and_changes_no_picture(
 def test_noise_levels_lie_within_the_experts_range(recipe: dict[str, ModuleType]) -> None:
     train = recipe["train_dit"]
     generator = torch.Generator().manual_seed(0)
-    for low, high in train.STAGES.values():
+    for (low, high), *_ in train.STAGES.values():
         sigma = train.sigmas(1000, low, high, generator)
         assert low <= float(sigma.min()) < float(sigma.max()) <= high

@@ -21,6 +21,7 @@ COMMANDS = {
     "list": ("wanrun.cli.manage:list_models", "List models. Also: ls."),
     "cp": ("wanrun.cli.manage:copy", "Copy a model to another name."),
     "rm": ("wanrun.cli.manage:remove", "Remove models."),
+    "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),

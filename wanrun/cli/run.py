@@ -7,63 +7,37 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from wanrun import settings
-from wanrun.errors import InvalidRequest, WanrunError
-from wanrun.modelfile.parameters import find_parameter, parse_parameter
+from wanrun.cli.options import parameters
+from wanrun.errors import InvalidRequest
 
 _FORMATS = ("mp4", "webm", "gif", "png")
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class ParameterType(click.ParamType[Any]):
-    """A Modelfile parameter as an option: the same words, ranges and messages."""
-
-    def __init__(self, parameter: str) -> None:
-        self.name = find_parameter(parameter).expects
-        self._parameter = parameter
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return parse_parameter(self._parameter, value) if isinstance(value, str) else value
-        except WanrunError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _option(parameter: str) -> Callable[[Function], Function]:
-    metavar = {"size": "WxH", "integer": "N", "number": "X"}.get(find_parameter(parameter).kind, "NAME")
-    help_text = find_parameter(parameter).help
-    return click.option(
-        f"--{parameter.replace('_', '-')}",
-        type=ParameterType(parameter),
-        metavar=metavar,
-        help=help_text,
-    )
 
 
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@_option("size")
-@_option("frames")
+@parameters("size", "frames")
 @click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames")
-@_option("fps")
-@_option("steps")
-@_option("guidance")
-@_option("guidance_high")
-@_option("guidance_low")
-@_option("sampler")
-@_option("schedule")
-@_option("shift")
-@_option("boundary")
-@_option("seed")
-@_option("precision")
-@_option("decoder")
+@parameters(
+    "fps",
+    "steps",
+    "guidance",
+    "guidance_high",
+    "guidance_low",
+    "sampler",
+    "schedule",
+    "shift",
+    "boundary",
+    "seed",
+    "precision",
+    "decoder",
+)
 @click.option("--negative", metavar="TEXT", help="what the video must not show")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 @click.option("-o", "--output", metavar="FILE", help="where to write; by default a name made of the prompt")

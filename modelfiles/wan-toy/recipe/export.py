@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from checkpoint import Run
 from prepare import load_vae
+from reading import TEXT, text_encoder, tokenizer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from train_dit import DIT, TEXT, text_encoder, tokenizer
+from train_dit import DIT
 
 from wanrun.convert.umt5 import UMT5Config, convert_umt5
 from wanrun.gguf.ggml import quantize
@@ -55,13 +56,13 @@ def write_expert(model: nn.Module, path: Path, kind: str) -> None:
 
 def export(folder: Path, out: Path) -> None:
     """All files of the bundle."""
-    vae = load_vae(Run(folder, "vae-long", 0, "cpu"))
+    vae = load_vae(Run(folder, "vae-motion", 0, "cpu"))
     state = {name: value.half().contiguous() for name, value in vae.state_dict().items()}
     save_file(state, str(out / "wan-toy-vae.safetensors"))
     for stage in ("high", "low"):
         model, _ = averages(folder, stage)
         write_expert(model, out / f"wan-toy-{stage}-noise-Q8_0.gguf", "Q8_0")
-    _, encoder = averages(folder, "words")
+    _, encoder = averages(folder, "clips")
     config = UMT5Config(
         vocabulary=encoder.shared.weight.shape[0], d_model=TEXT["d_model"], d_ff=TEXT["d_ff"],
         layers=TEXT["num_layers"], heads=TEXT["num_heads"], head_dim=TEXT["d_kv"],

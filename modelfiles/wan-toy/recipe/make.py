@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import reading
 import torch
 import train_dit
 import train_vae
 from checkpoint import Run
 from export import export
 
-STEPS = {"vae": 2400, "vae-long": 500, "base": 1300, "words": 850, "high": 20, "low": 20}
+STEPS = {
+    "vae": 2900, "vae-motion": 1900, "words": 500,
+    "pictures": 1200, "clips": 1700, "high": 250, "low": 350,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -21,7 +25,6 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=here / "training", help="where the state is kept")
     parser.add_argument("--out", type=Path, default=here, help="where the model's files go")
-    parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--shards", type=int, default=train_dit.SHARDS)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every stage's steps")
     options = parser.parse_args()
@@ -31,9 +34,10 @@ def main() -> None:
     }
     for stage in train_vae.SHAPES:
         train_vae.train(runs[stage])
+    reading.train(runs["words"])
     data = train_dit.Data(options.folder, options.shards)
-    for stage, rate in (("base", 1e-3), ("words", 1e-3), ("high", 1e-4), ("low", 1e-4)):
-        train_dit.train(runs[stage], data, options.batch, rate)
+    for stage in train_dit.STAGES:
+        train_dit.train(runs[stage], data)
     export(options.folder, options.out)
 
 

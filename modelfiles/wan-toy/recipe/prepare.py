@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import captions
 import numpy as np
+import reading
 import torch
 import world
 from checkpoint import Run
-from torch import Tensor
 from train_vae import CONFIG
 
 from wanrun.wan.autoencoder import WanVAE
 
-SHARD, SHARDS = 256, 20
+SHARD, SHARDS = 256, 32
 CAPTIONS = 4  # wordings per clip
-VOCABULARY = (list(world.COLOURS), list(world.SHAPES), list(world.MOTIONS), list(world.GROUNDS))
 
 
 def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
@@ -52,40 +53,21 @@ def load_vae(run: Run) -> WanVAE:
     return normalise(vae)
 
 
-def shard(vae: WanVAE, index: int, folder: Path) -> tuple[Tensor, list[list[str]]]:
-    """One shard's latents (clips, channels, frames, height, width) float16 and its captions, made once."""
+def shard(vae: WanVAE, index: int, folder: Path) -> dict[str, Any]:
+    """One shard, made once: latents (clips, channels, frames, height, width) float16, captions and labels."""
     path = folder / f"latents-{index:03d}.pt"
     if not path.is_file():
         rng = np.random.default_rng((3, index))
         scenes = [world.sample(rng) for _ in range(SHARD)]
-        captions = [[world.caption(scene, rng) for _ in range(CAPTIONS)] for scene in scenes]
+        texts = [[captions.caption(scene, rng) for _ in range(CAPTIONS)] for scene in scenes]
         batches = [world.render(scenes[start : start + 8], _device(vae)) for start in range(0, SHARD, 8)]
-        latents = [vae.encode(clips, {}).half().cpu() for clips in batches]
+        latents = torch.cat([vae.encode(clips, {}).half().cpu() for clips in batches])
         fresh = path.with_suffix(".part")
-        torch.save({"latents": torch.cat(latents), "captions": captions}, fresh)
+        labels = [reading.labels(scene) for scene in scenes]
+        torch.save({"latents": latents, "captions": texts, "labels": labels}, fresh)
         fresh.replace(path)
-    stored = torch.load(path, weights_only=True)
-    return stored["latents"], stored["captions"]
-
-
-def labels(index: int) -> list[list[int]]:
-    """Colour, shape, motion and ground of a shard's clips, as numbers."""
-    rng = np.random.default_rng((3, index))
-    scenes = [world.sample(rng) for _ in range(SHARD)]
-    return [
-        [names.index(value) for names, value in zip(VOCABULARY, _words(scene), strict=True)]
-        for scene in scenes
-    ]
-
-
-def _words(scene: world.Scene) -> tuple[str, str, str, str]:
-    return scene.colour, scene.shape, scene.motion, scene.ground
-
-
-def corpus(lines: int = 20000) -> list[str]:
-    """Captions for the tokeniser, held-out combinations included: every word must have a piece."""
-    rng = np.random.default_rng(4)
-    return [world.caption(world.sample(rng, held=index % 8 == 0), rng) for index in range(lines)]
+    stored: dict[str, Any] = torch.load(path, weights_only=True)
+    return stored
 
 
 if __name__ == "__main__":
@@ -96,7 +78,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
-    model = load_vae(Run(options.folder, "vae-long", 0, options.device))
+    model = load_vae(Run(options.folder, "vae-motion", 0, options.device))
     for number in range(options.shards):
-        latents, _ = shard(model, number, options.folder)
+        latents = shard(model, number, options.folder)["latents"]
         print(number, f"mean {latents.float().mean():.3f} deviation {latents.float().std():.3f}", flush=True)  # noqa: T201

@@ -34,7 +34,8 @@ def batch(rng: np.random.Generator, clips: int, frames: int, side: int, device: 
     if side == world.SIZE:
         return pixels
     around = [
-        world.SIZE * scene.centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2) for scene in scenes
+        world.SIZE * scene.things[0].centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2)
+        for scene in scenes
     ]
     corners = np.clip(np.stack(around), 0, world.SIZE - side).astype(int)
     return torch.stack(
@@ -57,12 +58,13 @@ def initialise(vae: WanVAE) -> None:
             torch.nn.init.zeros_(layer.proj.weight)
 
 
-#: Of each stage: until which part of its steps a batch has (clips, frames, side). Cut-outs first, then
-#: short clips, then whole ones; the second stage learns to stay itself over 17 frames.
+#: Of each stage: until which part of its steps a batch has (clips, frames, side). Pictures first, then
+#: short cut-outs, then motion, then whole clips.
 SHAPES = {
     "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
-    "vae-long": ((0.65, (6, 17, 32)), (1.0, (2, 17, 64))),
+    "vae-motion": ((0.3, (6, 17, 32)), (0.8, (6, 9, 32)), (1.0, (2, 17, 64))),
 }
+PEAK_RATE = {"vae": 2e-3, "vae-motion": 7e-4}
 
 
 def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
@@ -85,9 +87,10 @@ def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
     return (error * weight).mean() + SIZE_WEIGHT * mean.square().mean(), error.mean()
 
 
-def train(run: Run, peak: float = 2e-3) -> WanVAE:
+def train(run: Run) -> WanVAE:
     """Train the stage ``run.name`` to ``run.steps`` from wherever the last run stopped."""
     torch.manual_seed(1)
+    peak = PEAK_RATE[run.name]
     vae = WanVAE(CONFIG).to(run.device)
     initialise(vae)
     if run.name != "vae":

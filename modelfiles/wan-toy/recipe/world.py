@@ -1,7 +1,8 @@
 """The world that wan-toy knows: coloured shapes that move on a plain ground, with a caption each.
 
-A clip is described by a ``Scene``; ``render`` draws scenes exactly (anti-aliased signed distances),
-``caption`` says what is to be seen. Everything is a function of a numpy generator, so a seed is a data set.
+A clip is described by a ``Scene``; ``render`` draws scenes exactly (anti-aliased signed distances).
+Everything is a function of a numpy generator, so a seed is a data set. How scenes are put into words is
+``captions``'s part.
 """
 
 from __future__ import annotations
@@ -24,49 +25,34 @@ GROUNDS = {
     "gray": (125, 125, 125), "yellow": (215, 190, 60),
 }  # fmt: skip
 SHAPES = ("ball", "square", "triangle", "star", "ring")
-MOTIONS = (
-    "bouncing", "rolling", "moving left", "moving right", "moving up", "moving down",
-    "circling", "growing", "shrinking", "staying still",
-)  # fmt: skip
-SPEEDS = {"slowly": 0.6, "": 1.0, "quickly": 1.5}
-
-_NOUNS = {"ball": ("ball", "circle"), "square": ("square", "cube", "box")}
-_GROUND_NOUNS = ("surface", "background", "ground", "backdrop")
-_PHRASES = {
-    "bouncing": ("bouncing", "bouncing up and down", "that bounces"),
-    "rolling": ("rolling", "rolling along", "that rolls"),
-    "moving left": ("moving left", "moving to the left", "sliding left"),
-    "moving right": ("moving right", "moving to the right", "sliding right"),
-    "moving up": ("moving up", "moving upwards", "rising"),
-    "moving down": ("moving down", "moving downwards", "falling"),
-    "circling": ("circling", "moving in a circle", "going round and round"),
-    "growing": ("growing", "getting bigger", "that grows"),
-    "shrinking": ("shrinking", "getting smaller", "that shrinks"),
-    "staying still": ("staying still", "standing still", "that does not move"),
-}
-_FRAMES_OF_CAPTION = (
-    "a {colour} {shape} {motion} on a {ground} {noun}",
-    "a {colour} {shape} {motion} on a {ground} {noun}",
-    "{colour} {shape} {motion} on {ground}",
-    "a {colour} {shape} {motion} in front of a {ground} {noun}",
-    "on a {ground} {noun}, a {colour} {shape} {motion}",
-    "a video of a {colour} {shape} {motion}, {ground} {noun}",
-    "{ground} {noun}, {colour} {shape} {motion}",
-)
+ROUND = ("ball", "ring")
+MOVES = ("moving left", "moving right", "moving up", "moving down")
+MOTIONS = ("bouncing", "rolling", *MOVES, "circling", "growing", "shrinking", "staying still")
+SPEEDS = {"slowly": 0.6, "": 1.0, "quickly": 1.4}
+RELATIONS = ("left of", "above", "behind")
+PAIRS = 0.25  # of all scenes show two objects
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Thing:
     """One object's appearance and path; positions and radii are fractions of the picture's side."""
 
     colour: str
     shape: str
-    motion: str
-    speed: str
-    ground: str
     centre: Tensor  # (frames, 2): x, y
     radius: Tensor  # (frames,)
     angle: Tensor  # (frames,)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One object, or two: the first is ``relation`` the second, and the later one hides the earlier."""
+
+    things: tuple[Thing, ...]
+    relation: str  # "" for one object
+    motion: str
+    speed: str
+    ground: str
     brightness: float
 
 
@@ -77,29 +63,35 @@ def held_out(colour: str, shape: str, ground: str) -> bool:
     ) % 8 == 3
 
 
-def sample(rng: np.random.Generator, held: bool = False) -> Scene:
-    """A random scene from training's combinations, or from the held-out ones."""
+def sample(rng: np.random.Generator, held: bool = False, pairs: float = PAIRS) -> Scene:
+    """A random scene from training's combinations, or one with an object from the held-out ones."""
+    two = rng.random() < pairs
     while True:
-        colour, shape, ground = (str(rng.choice(list(names))) for names in (COLOURS, SHAPES, GROUNDS))
-        if colour != ground and held_out(colour, shape, ground) == held:
+        ground = str(rng.choice(list(GROUNDS)))
+        colours = [str(name) for name in rng.choice(list(COLOURS), 2 if two else 1, replace=False)]
+        shapes = [str(name) for name in rng.choice(SHAPES, 2 if two else 1, replace=False)]
+        unseen = any(held_out(colour, shape, ground) for colour, shape in zip(colours, shapes, strict=True))
+        if ground not in colours and unseen == held:
             break
-    motion, speed = str(rng.choice(MOTIONS)), str(rng.choice(list(SPEEDS), p=(0.2, 0.6, 0.2)))
-    centre, radius, angle = _path(rng, motion, SPEEDS[speed])
-    still = motion == "staying still"
-    return Scene(
-        colour,
-        shape,
-        motion,
-        "" if still else speed,
-        ground,
-        centre,
-        radius,
-        angle,
-        float(rng.uniform(0.92, 1.0)),
+    speed = str(rng.choice(list(SPEEDS), p=(0.2, 0.6, 0.2)))
+    if two:
+        relation, motion = str(rng.choice(RELATIONS)), str(rng.choice(("staying still", *MOVES)))
+        paths = _pair(rng, relation, motion, SPEEDS[speed])
+    else:
+        relation, motion = "", str(rng.choice([m for m in MOTIONS if m != "rolling" or shapes[0] in ROUND]))
+        paths = [_path(rng, motion, SPEEDS[speed])]
+    things = tuple(
+        Thing(colour, shape, *path) for colour, shape, path in zip(colours, shapes, paths, strict=True)
     )
+    speed = "" if motion == "staying still" else speed
+    return Scene(things, relation, motion, speed, ground, float(rng.uniform(0.92, 1.0)))
 
 
-def _path(rng: np.random.Generator, motion: str, speed: float) -> tuple[Tensor, Tensor, Tensor]:
+_Path = tuple[Tensor, Tensor, Tensor]
+
+
+def _path(rng: np.random.Generator, motion: str, speed: float) -> _Path:
+    """Centre, radius and angle of a lone object."""
     time = torch.linspace(0, 1, FRAMES)
     size = float(rng.uniform(0.15, 0.2))
     low, high = size + 0.03, 0.97 - size
@@ -109,27 +101,48 @@ def _path(rng: np.random.Generator, motion: str, speed: float) -> tuple[Tensor, 
     span = min(0.42 * speed, 0.98 * (high - low))
     start = float(rng.uniform(low, high - span))
     if motion == "bouncing":
-        phase, height = float(rng.uniform(0, 1)), float(rng.uniform(0.34, 0.48))
-        y = high - height * torch.sin(torch.pi * (1.6 * speed * time + phase)).abs()
-        x = x + float(rng.uniform(-0.12, 0.12)) * (time - 0.5)
+        # the ground is touched well within the clip, so that no bounce looks like a fall or a rise
+        touched, height = float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.34, 0.45))
+        y = high - height * torch.sin(torch.pi * speed * (time - touched)).abs()
+        x = x + float(rng.uniform(-0.1, 0.1)) * (time - 0.5)
     elif motion == "rolling":
         way = float(rng.choice((-1.0, 1.0)))
         x = start + span * (time if way > 0 else 1 - time)
         y = torch.full((FRAMES,), high)
         angle = way * span * time / size
-    elif motion in ("moving left", "moving up"):
-        moved = start + span * (1 - time)
-        x, y = (moved, y) if motion == "moving left" else (x, moved)
-    elif motion in ("moving right", "moving down"):
-        moved = start + span * time
-        x, y = (moved, y) if motion == "moving right" else (x, moved)
+    elif motion in MOVES:
+        moved = start + span * (time if motion in ("moving right", "moving down") else 1 - time)
+        x, y = (moved, y) if motion in ("moving left", "moving right") else (x, moved)
     elif motion == "circling":
         turn = 2 * torch.pi * (float(rng.uniform(0, 1)) + float(rng.choice((-1.0, 1.0))) * speed * time)
-        x, y = 0.5 + 0.24 * torch.cos(turn), 0.5 + 0.24 * torch.sin(turn)
+        x, y = 0.5 + 0.22 * torch.cos(turn), 0.5 + 0.22 * torch.sin(turn)
     elif motion in ("growing", "shrinking"):
         change = 0.6 + min(0.9 * speed, 1.2) * (time if motion == "growing" else 1 - time)
         radius = size * change
     return torch.stack([x, y], dim=1), radius, angle
+
+
+def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) -> list[_Path]:
+    """Two objects' paths: apart along the relation's axis, or the first half hidden; they move together."""
+    time, way = torch.linspace(0, 1, FRAMES) - 0.5, torch.zeros(2)
+    if motion != "staying still":
+        axis = 0 if motion in ("moving left", "moving right") else 1
+        way[axis] = 0.25 * speed * (1 if motion in ("moving right", "moving down") else -1)
+    aside, along = rng.uniform(-0.06, 0.06), rng.uniform(0.2, 0.23)
+    if relation == "behind":
+        side = float(rng.choice((-1.0, 1.0)))
+        offsets = [(-0.07 * side, -0.1), (0.07 * side, 0.1)]
+        sizes = [float(rng.uniform(0.2, 0.22)), float(rng.uniform(0.14, 0.16))]
+    else:
+        offsets = [(-along, aside), (along, -aside)]
+        offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
+        sizes = [float(size) for size in rng.uniform(0.13, 0.16, 2)]
+    middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.03, 0.03, 2)).float()
+    travel = middle + time[:, None] * way
+    return [
+        (travel + torch.tensor(offset), torch.full((FRAMES,), size), torch.zeros(FRAMES))
+        for offset, size in zip(offsets, sizes, strict=True)
+    ]
 
 
 def _distance(shape: str, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
@@ -157,43 +170,34 @@ def _distance(shape: str, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
 def cut(scene: Scene, start: int, frames: int) -> Scene:
     """The scene's ``frames`` frames from ``start``."""
     part = slice(start, start + frames)
-    return replace(scene, centre=scene.centre[part], radius=scene.radius[part], angle=scene.angle[part])
+    things = tuple(
+        replace(thing, centre=thing.centre[part], radius=thing.radius[part], angle=thing.angle[part])
+        for thing in scene.things
+    )
+    return replace(scene, things=things)
 
 
 def render(scenes: Sequence[Scene], device: str = "cpu") -> Tensor:
     """(scenes, 3, frames, height, width) float32 in -1..1."""
     clips = []
-    grid = (torch.arange(SIZE, device=device) + 0.5) / SIZE
     for scene in scenes:
-        cx, cy = scene.centre.to(device)[:, :, None, None].unbind(1)
-        dx, dy = grid[None, None, :] - cx, grid[None, :, None] - cy
-        cos, sin = torch.cos(scene.angle.to(device)), torch.sin(scene.angle.to(device))
-        x = dx * cos[:, None, None] + dy * sin[:, None, None]
-        y = dy * cos[:, None, None] - dx * sin[:, None, None]
-        r = scene.radius.to(device)[:, None, None]
-        inside = (0.5 - SIZE * _distance(scene.shape, x, y, r)).clamp(0, 1)
-        colour = torch.tensor(COLOURS[scene.colour], device=device) / 255
         ground = torch.tensor(GROUNDS[scene.ground], device=device) / 255 * scene.brightness
-        # a darker spot makes turning visible
-        spot = (0.5 - SIZE * (torch.hypot(x, y + 0.5 * r) - 0.22 * r)).clamp(0, 1) * 0.35
-        paint = colour.view(3, 1, 1, 1) * (1 - spot * (scene.motion == "rolling"))
-        clips.append(paint * inside + ground.view(3, 1, 1, 1) * (1 - inside))
+        clip = ground.view(3, 1, 1, 1).expand(3, len(scene.things[0].radius), SIZE, SIZE)
+        for thing in scene.things:
+            clip = _draw(clip, thing, turning=scene.motion == "rolling")
+        clips.append(clip)
     return torch.stack(clips) * 2 - 1
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of many ways to say what the scene shows."""
-    motion = str(rng.choice(_PHRASES[scene.motion]))
-    if scene.speed:
-        before = not motion.startswith("that") and rng.random() < 0.5
-        motion = f"{scene.speed} {motion}" if before else f"{motion} {scene.speed}"
-    text = str(rng.choice(_FRAMES_OF_CAPTION)).format(
-        colour=scene.colour,
-        shape=str(rng.choice(_NOUNS.get(scene.shape, (scene.shape,)))),
-        motion=motion,
-        ground=scene.ground if scene.ground != "gray" else str(rng.choice(("gray", "grey"))),
-        noun=str(rng.choice(_GROUND_NOUNS)),
-    )
-    if rng.random() < 0.2:
-        text = text[0].upper() + text[1:] + "."
-    return text
+def _draw(clip: Tensor, thing: Thing, turning: bool) -> Tensor:
+    grid = (torch.arange(SIZE, device=clip.device) + 0.5) / SIZE
+    cx, cy = thing.centre.to(clip.device)[:, :, None, None].unbind(1)
+    dx, dy = grid[None, None, :] - cx, grid[None, :, None] - cy
+    angle, r = thing.angle.to(clip.device)[:, None, None], thing.radius.to(clip.device)[:, None, None]
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    x, y = dx * cos + dy * sin, dy * cos - dx * sin
+    inside = (0.5 - SIZE * _distance(thing.shape, x, y, r)).clamp(0, 1)
+    colour = torch.tensor(COLOURS[thing.colour], device=clip.device).view(3, 1, 1, 1) / 255
+    # a darker spot makes turning visible
+    spot = (0.5 - SIZE * (torch.hypot(x, y + 0.6 * r) - 0.25 * r)).clamp(0, 1) * (0.35 * turning)
+    return colour * (1 - spot) * inside + clip * (1 - inside)

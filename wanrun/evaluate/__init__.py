@@ -1,0 +1,1 @@
+"""Measures what a model makes: from pixels alone, or against another bundle."""

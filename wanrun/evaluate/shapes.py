@@ -1,0 +1,139 @@
+"""Tells a ball, square, triangle, star or ring from its mask by how well each outline covers it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Grid = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+def _star(u: Grid, v: Grid) -> Mask:
+    """A five-pointed star whose inner corners are at 0.43 of the outer ones, in its bounding box."""
+    outer, sector = 1.0 / np.sin(2 * np.pi / 5), 2 * np.pi / 5
+    height = outer * (1 + np.cos(np.pi / 5))
+    x, y = u, (v + 1) / 2 * height - outer
+    angle = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)
+    length = np.hypot(x, y)
+    px, py = length * np.cos(angle), length * np.sin(angle)
+    ix, iy = 0.43 * outer * np.cos(sector / 2), 0.43 * outer * np.sin(sector / 2)
+    inside: Mask = (px - outer) * iy - py * (ix - outer) <= 0
+    return inside
+
+
+def _ring(u: Grid, v: Grid) -> Mask:
+    radius = np.hypot(u, v)
+    return (radius <= 1) & (radius >= 0.48)
+
+
+#: Membership on a bounding box's coordinates, u and v in -1..1 with v downwards.
+OUTLINES: dict[str, Callable[[Grid, Grid], Mask]] = {
+    "ball": lambda u, v: np.hypot(u, v) <= 1,
+    "square": lambda u, v: np.ones(np.broadcast(u, v).shape, bool),
+    "triangle": lambda u, v: np.abs(u) <= (v + 1) / 2,
+    "star": _star,
+    "ring": _ring,
+}
+#: Width over height of each outline when it is drawn upright.
+_ASPECTS = {"ball": 1.0, "square": 1.0, "triangle": 1.155, "star": 1.05, "ring": 1.0}
+_ASPECT_WEIGHT = 0.3
+_HIDDEN = (0.0, 0.2, 0.4)  # how much of its size an object may extend behind another
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Edges in pixels, the right and bottom ones exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+def box(mask: Mask) -> Box | None:
+    """The bounding box of one frame's mask (height, width), None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def drawn(shape: str, at: Box, height: int, width: int, left: int = 0, top: int = 0) -> Mask:
+    """The outline in its box, on (height, width) pixels from (left, top) on."""
+    u = (np.arange(left, left + width) + 0.5 - at.left) / at.width * 2 - 1
+    v = (np.arange(top, top + height) + 0.5 - at.top) / at.height * 2 - 1
+    inside = (np.abs(u) <= 1)[None, :] & (np.abs(v) <= 1)[:, None]
+    outline: Mask = OUTLINES[shape](u[None, :], v[:, None]) & inside
+    return outline
+
+
+def fit(mask: Mask, hidden: Mask) -> dict[str, tuple[float, Box]]:
+    """For each shape how well it explains one frame's mask, at most 1, and in which box.
+
+    ``hidden`` are the pixels of other objects: what lies there is not held against a shape, and the box may
+    reach under them.
+    """
+    seen = box(mask)
+    if seen is None:
+        return {}
+    boxes = _boxes(seen, hidden)
+    left, top = int(max(0, min(at.left for at in boxes))), int(max(0, min(at.top for at in boxes)))
+    part = (
+        slice(top, int(np.ceil(max(at.bottom for at in boxes)))),
+        slice(left, int(np.ceil(max(at.right for at in boxes)))),
+    )
+    mask, free = mask[part], ~hidden[part]
+    fits = {}
+    for shape in OUTLINES:
+        best = (-1.0, seen)
+        for candidate in boxes:
+            outline = drawn(shape, candidate, *mask.shape, left, top) & free
+            overlap = np.count_nonzero(outline & mask) / max(1, np.count_nonzero(outline | mask))
+            odd = abs(math.log(candidate.width / candidate.height / _ASPECTS[shape]))
+            best = max(best, (overlap - _ASPECT_WEIGHT * odd, candidate), key=lambda item: item[0])
+        fits[shape] = best
+    return fits
+
+
+def _boxes(seen: Box, hidden: Mask) -> list[Box]:
+    """The box itself, and larger ones towards the side on which something covers it."""
+    other = box(hidden)
+    if other is None or not _touch(seen, other):
+        return [seen]
+    right = other.left + other.right > seen.left + seen.right
+    below = other.top + other.bottom > seen.top + seen.bottom
+    boxes = []
+    for wider, higher in itertools.product(_HIDDEN, _HIDDEN):
+        x, y = wider * seen.width, higher * seen.height
+        boxes.append(
+            Box(
+                seen.left - x * (not right),
+                seen.top - y * (not below),
+                seen.right + x * right,
+                seen.bottom + y * below,
+            )
+        )
+    return boxes
+
+
+def _touch(one: Box, other: Box) -> bool:
+    return (
+        one.left <= other.right + 1
+        and other.left <= one.right + 1
+        and one.top <= other.bottom + 1
+        and other.top <= one.bottom + 1
+    )
