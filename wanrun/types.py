@@ -30,15 +30,17 @@ EXPERTS = ("diffusion", "high_noise", "low_noise")
 
 
 class Resource(Protocol):
-    """Something that holds weights or a process until it is closed."""
+    """Something that holds weights or a process until it is closed; a context manager that closes itself."""
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class TextEncoder(Resource, Protocol):

@@ -76,14 +76,14 @@ def test_a_limit_takes_prompts_from_the_whole_suite() -> None:
 def test_the_command_writes_a_table_a_report_and_a_sheet(tmp_path: Path) -> None:
     folder = tmp_path / "report"
     result = CliRunner().invoke(
-        main, ["evaluate", "wan-toy", "--limit", "3", "--steps", "2", "-o", str(folder)]
+        main, ["evaluate", "wan-toy", "--limit", "4", "--steps", "2", "-o", str(folder)]
     )
     assert result.exit_code == 0, result.output
     assert "one object" in result.output
     assert "two objects" in result.output
     report = json.loads((folder / "report.json").read_text())
     assert report["settings"] == {"steps": 2}
-    assert len(report["clips"]) == 3
+    assert len(report["clips"]) == 4
     for clip in report["clips"]:
         assert set(clip["right"]) >= {"colour", "ground", "shape", "motion", "count"}
     assert Image.open(folder / "sheet.png").width > 400

@@ -7,27 +7,22 @@ the first failure is printed with its bytes, and exits 1.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import resource
-import signal
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from gguf import GGUFReader
 from safetensors import SafetensorError, safe_open
 
+from tests.fuzzing import Failure, command, limited, mixed
 from tests.gguf.samples import nested_gguf, plain_gguf, rich_gguf, rich_safetensors
 from wanrun.errors import FormatError
 from wanrun.gguf.header import read_header
 from wanrun.gguf.layout import Header
 
-SPARE_BYTES = 64 << 20
 INTERESTING = (0, 1, 2, 3, 31, 255, 65_536, 1 << 27, 1 << 31, 1 << 32, 1 << 62, (1 << 63) - 1, (1 << 64) - 1)
 TOKENS = (
     b"{",
@@ -45,10 +40,6 @@ TOKENS = (
     b"\xff",
     b"\0",
 )
-
-
-class Failure(Exception):
-    """A reader broke its promise."""
 
 
 def set_integer(data: bytes, place: tuple[int, int], value: int) -> bytes:
@@ -122,19 +113,6 @@ def agree(path: Path, header: Header) -> bool:
     )
 
 
-def limited(read: Callable[[], Header], size: int) -> Header:
-    """``read()`` under the limits of time and memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + size + SPARE_BYTES, hard))
-    signal.setitimer(signal.ITIMER_VIRTUAL, 1.0)
-    try:
-        return read()
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
 def check(path: Path, data: bytes) -> str:
     """What became of one header: ``refused`` or ``parsed``; Failure when it is neither, properly."""
     path.write_bytes(data)
@@ -155,44 +133,14 @@ def check(path: Path, data: bytes) -> str:
     return "parsed"
 
 
-def arm() -> None:
-    """Make the end of a header's second of CPU time an exception."""
-    signal.signal(signal.SIGVTALRM, _too_slow)
-
-
-def _too_slow(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError("a header took more than a second")
-
-
-def run(count: int, seed: int) -> Counter[str]:
-    """Check ``count`` headers, the systematic ones first (a random part of them when ``count`` is small)."""
-    rng = random.Random(seed)
-    arm()
-    headers = list(systematic())
-    headers = rng.sample(headers, min(len(headers), count // 2))
-    results: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        for index in range(count):
-            data = headers[index] if index < len(headers) else mutated(rng)
-            try:
-                results[check(Path(folder) / "header", data)] += 1
-            except Failure as failure:
-                raise Failure(f"header {index} of seed {seed}: {failure}\n{data!r}") from failure
-    return results
+def inputs(rng: random.Random, count: int) -> Iterable[bytes]:
+    """The systematic headers, half of ``count`` at most, then mutated ones."""
+    return mixed(rng, list(systematic()), count // 2, mutated)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    try:
-        results = run(options.count, options.seed)
-    except Failure as failure:
-        print(failure)  # noqa: T201
-        return 1
-    print(f"{options.count} headers: {results['refused']} refused, {results['parsed']} parsed")  # noqa: T201
-    return 0
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        return command(__doc__, inputs, lambda data: check(Path(folder) / "header", data), 200_000)
 
 
 if __name__ == "__main__":

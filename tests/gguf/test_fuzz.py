@@ -1,12 +1,10 @@
-"""Runs a seeded slice of the fuzzer in a process of its own, and shows that its limits bite."""
+"""Runs a seeded slice of the fuzzer in a process of its own, and shows that its checks bite."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from tests.gguf import fuzz
 from tests.gguf.samples import plain_gguf
@@ -24,21 +22,6 @@ def test_mutated_headers() -> None:
     refused, parsed = (int(word) for word in done.stdout.split() if word.isdigit() and word != "3000")
     assert refused + parsed == 3000
     assert parsed > 100, "mutations that nothing survives test only the first check"
-
-
-def test_the_fuzzer_notices_memory_and_time() -> None:
-    def greedy() -> Header:
-        return Header(Path(), "gguf", {"taken": len(bytearray(fuzz.SPARE_BYTES * 4))}, {})
-
-    def endless() -> Header:
-        while True:
-            pass
-
-    with pytest.raises(MemoryError):
-        fuzz.limited(greedy, 0)
-    fuzz.arm()
-    with pytest.raises(TimeoutError):
-        fuzz.limited(endless, 0)
 
 
 def test_the_fuzzer_notices_a_wrong_parse(tmp_path: Path) -> None:

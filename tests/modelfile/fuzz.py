@@ -7,23 +7,17 @@ file's size plus 64 MiB. Prints the counts and exits 1 with the mutated bytes at
 
 from __future__ import annotations
 
-import argparse
 import random
-import resource
-import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
+from collections.abc import Iterable, Iterator
 
+from tests.fuzzing import Failure, command, limited, mixed
 from wanrun.errors import InvalidRequest, ModelfileError
 from wanrun.modelfile.document import Modelfile
 from wanrun.modelfile.grammar import dump, parse
 from wanrun.modelfile.lexing import MAX_BYTES, decode
 from wanrun.modelfile.parameters import PARAMETERS, format_parameter, parse_parameter
 
-SPARE_BYTES = 64 << 20
 HEADS = (
     "FROM wan2.2-t2v-a14b",
     'FROM "./my model.gguf"\nDIFFUSION low_noise b.gguf',
@@ -85,10 +79,6 @@ REPEATED = (
     ),
     *(line.encode() for line in (*HEADS, *LINES)),
 )
-
-
-class Failure(Exception):
-    """The parser broke its promise."""
 
 
 def large() -> Iterator[bytes]:
@@ -153,19 +143,6 @@ def correct(source: bytes, modelfile: Modelfile) -> None:
             raise Failure("prints as something else")
 
 
-def limited(read: Callable[[], Modelfile], size: int) -> Modelfile:
-    """``read()`` under the limits of time and memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + size + SPARE_BYTES, hard))
-    signal.setitimer(signal.ITIMER_VIRTUAL, 1.0)
-    try:
-        return read()
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-
-
 def check(data: bytes) -> str:
     """What became of one file: ``refused`` or ``parsed``; Failure when it is neither, properly."""
     try:
@@ -185,44 +162,10 @@ def check(data: bytes) -> str:
     return "parsed"
 
 
-def arm() -> None:
-    """Make the end of a file's second of CPU time an exception."""
-    signal.signal(signal.SIGVTALRM, _too_slow)
-
-
-def _too_slow(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError("a file took more than a second")
-
-
-def run(count: int, seed: int) -> Counter[str]:
-    """Check ``count`` files, the large ones first (a random part of them when ``count`` is small)."""
-    rng = random.Random(seed)
-    arm()
-    files = list(large())
-    files = rng.sample(files, min(len(files), count // 100))
-    results: Counter[str] = Counter()
-    for index in range(count):
-        data = files[index] if index < len(files) else mutated(rng)
-        try:
-            results[check(data)] += 1
-        except Failure as failure:
-            raise Failure(f"file {index} of seed {seed}: {failure}\n{data[:4000]!r}") from failure
-    return results
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    try:
-        results = run(options.count, options.seed)
-    except Failure as failure:
-        print(failure)  # noqa: T201
-        return 1
-    print(f"{options.count} files: {results['refused']} refused, {results['parsed']} parsed")  # noqa: T201
-    return 0
+def inputs(rng: random.Random, count: int) -> Iterable[bytes]:
+    """The large files, one in a hundred at most, then mutated ones."""
+    return mixed(rng, list(large()), count // 100, mutated)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, inputs, check, 20_000))

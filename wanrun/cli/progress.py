@@ -71,7 +71,7 @@ def _lines(stream: TextIO) -> _Display:
         last = now
         elapsed = now - begun
         left = f", {elapsed / done * (total - done):.0f} s left" if 0 < done < total else ""
-        rate = f", {_rate(phase, done, elapsed)}" if done else ""
+        rate = f", {_rate(phase, done, elapsed)}" if done and elapsed else ""
         print(f"{_TITLES.get(phase, phase)}: {done}/{total}{rate}{left}", file=stream, flush=True)
 
     return display

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,14 +11,14 @@ from torch import Tensor
 from wanrun.decoders.pixels import from_frames, to_frames
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.weights import open_weights
-from wanrun.types import Frame
+from wanrun.types import Frame, Resource
 from wanrun.wan.autoencoder import WanVAE
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import load_tiny, load_vae
 from wanrun.wan.tiny import TinyVAE
 
 
-class StreamDecoder:
+class StreamDecoder(Resource):
     """A Decoder around either autoencoder; ``low`` is the darkest value of its pixels."""
 
     def __init__(self, autoencoder: WanVAE | TinyVAE, channels: int, low: float, device: str) -> None:
@@ -58,14 +56,6 @@ class StreamDecoder:
     def close(self) -> None:
         """Drop the weights."""
         self._autoencoder = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _in_inference(frames: Iterator[Frame]) -> Iterator[Frame]:

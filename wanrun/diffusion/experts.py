@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.weights import open_weights
+from wanrun.types import Resource
 from wanrun.wan.context import fold_padding
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import load_transformer
 from wanrun.wan.model import WanModel
 
 
-class Experts:
+class Experts(Resource):
     """A Denoiser over ``files`` by role: one ``diffusion``, or ``high_noise`` and ``low_noise``.
 
     A mixture switches at timestep 1000·``boundary`` (Wan2.2 wan/text2video.py): high noise at and above it.
@@ -62,14 +61,6 @@ class Experts:
     def close(self) -> None:
         """Drop the loaded expert."""
         self._loaded = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check(

@@ -97,12 +97,14 @@ def fit(mask: Mask, hidden: Mask) -> dict[str, tuple[float, Box]]:
         slice(left, int(np.ceil(max(at.right for at in boxes)))),
     )
     mask, free = mask[part], ~hidden[part]
+    height, width = mask.shape
     fits = {}
     for shape in OUTLINES:
         best = (-1.0, seen)
         for candidate in boxes:
-            outline = drawn(shape, candidate, *mask.shape, left, top) & free
-            overlap = np.count_nonzero(outline & mask) / max(1, np.count_nonzero(outline | mask))
+            outline = drawn(shape, candidate, height, width, left, top) & free
+            union = int(np.count_nonzero(outline | mask))
+            overlap = int(np.count_nonzero(outline & mask)) / max(1, union)
             odd = abs(math.log(candidate.width / candidate.height / _ASPECTS[shape]))
             best = max(best, (overlap - _ASPECT_WEIGHT * odd, candidate), key=lambda item: item[0])
         fits[shape] = best

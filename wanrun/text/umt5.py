@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -20,11 +18,12 @@ from wanrun.text.child import Child
 from wanrun.text.clean import clean
 from wanrun.text.frames import IDS, READY, ROWS
 from wanrun.text.tokenizer import Tokenizer
+from wanrun.types import Resource
 
 ARCHITECTURE = "t5encoder"
 
 
-class UMT5Encoder:
+class UMT5Encoder(Resource):
     """A ``wanrun.types.TextEncoder`` that holds a llama.cpp process until it is closed."""
 
     def __init__(self, tokenizer: Tokenizer, child: Child, width: int) -> None:
@@ -64,14 +63,6 @@ class UMT5Encoder:
     def close(self) -> None:
         """End the process; its memory is free when this returns."""
         self._child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def load(path: str | Path, threads: int | None = None, timeout_s: float = 900.0) -> UMT5Encoder:
