@@ -17,6 +17,7 @@ from wanrun import plugins
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
+    Checkpoint,
     Conditioning,
     Decoder,
     Denoiser,
@@ -74,11 +75,16 @@ def sigmas(request: GenerationRequest) -> Tensor:
 
 
 def denoise(
-    denoiser: Denoiser, request: GenerationRequest, conditioning: Conditioning, progress: Progress = silent
+    denoiser: Denoiser,
+    request: GenerationRequest,
+    conditioning: Conditioning,
+    progress: Progress = silent,
+    checkpoint: Checkpoint | None = None,
 ) -> Tensor:
-    """The clean latents, float32 on the CPU."""
+    """The clean latents, float32 on the CPU; what ``checkpoint`` has recorded is not computed again."""
     from wanrun.sampling.guidance import guided
     from wanrun.sampling.noise import initial_noise, step_generator
+    from wanrun.sampling.tape import taped
 
     levels = sigmas(request)
     steps = len(levels) - 1
@@ -90,6 +96,8 @@ def denoise(
         request.guidance_low,
         request.boundary,
     )
+    if checkpoint is not None:
+        velocity = taped(velocity, checkpoint.recorded(), checkpoint.record)
     latents: Tensor = plugins.load("samplers", request.sampler)(
         velocity,
         initial_noise(request.latent_shape, request.seed),
@@ -109,6 +117,35 @@ def decode(
         yield frame
 
 
+def prompt_to_latents(
+    bundle: Bundle,
+    request: GenerationRequest,
+    progress: Progress = silent,
+    device: str = "auto",
+    checkpoint: Checkpoint | None = None,
+) -> Tensor:
+    """The first stages: encoder, then experts, each closed before the next part is opened."""
+    progress("text", 0, 0)
+    with open_encoder(bundle) as encoder:
+        conditioning = encode(encoder, request, progress)
+    progress("denoise", 0, request.steps)
+    with open_denoiser(bundle, request, device) as denoiser:
+        return denoise(denoiser, request, conditioning, progress, checkpoint)
+
+
+def latents_to_frames(
+    bundle: Bundle,
+    request: GenerationRequest,
+    latents: Tensor,
+    progress: Progress = silent,
+    device: str = "auto",
+) -> Iterator[Frame]:
+    """The last stage: frames, streamed."""
+    progress("decode", 0, request.frames)
+    with open_decoder(bundle, request, device) as decoder:
+        yield from decode(decoder, request, latents, progress)
+
+
 def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
     """What is written into the file: enough to make the same video again."""
     return {
@@ -125,12 +162,5 @@ def run(
 ) -> Iterator[Frame]:
     """All stages: the video's frames, streamed."""
     with open_store().hold():  # what is deleted meanwhile keeps its files until the run is over
-        progress("text", 0, 0)
-        with open_encoder(bundle) as encoder:
-            conditioning = encode(encoder, request, progress)
-        progress("denoise", 0, request.steps)
-        with open_denoiser(bundle, request, device) as denoiser:
-            latents = denoise(denoiser, request, conditioning, progress)
-        progress("decode", 0, request.frames)
-        with open_decoder(bundle, request, device) as decoder:
-            yield from decode(decoder, request, latents, progress)
+        latents = prompt_to_latents(bundle, request, progress, device)
+        yield from latents_to_frames(bundle, request, latents, progress, device)

@@ -110,6 +110,18 @@ class Source(Protocol):
         ...
 
 
+class Checkpoint(Protocol):
+    """Keeps the velocities of a run, so that an interrupted one continues where it stopped."""
+
+    def recorded(self) -> list[bytes]:
+        """Those of an earlier attempt, from the first on: little-endian float32."""
+        ...
+
+    def record(self, index: int, data: bytes) -> None:
+        """Keep one more; durable when this returns."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One file of a bundle: what it is for, where it lies, and what its bytes are."""

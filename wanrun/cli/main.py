@@ -16,11 +16,18 @@ from wanrun.errors import WanrunError
 #: Where each command is, and its line of help: subcommands are not imported to be listed.
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
+    "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
+    "pull": ("wanrun.cli.transfer:pull", "Download a model."),
+    "push": ("wanrun.cli.transfer:push", "Upload a model to a registry."),
     "create": ("wanrun.cli.manage:create", "Make a model from a Modelfile."),
     "show": ("wanrun.cli.show:show", "Show what a model is made of."),
     "list": ("wanrun.cli.manage:list_models", "List models. Also: ls."),
     "cp": ("wanrun.cli.manage:copy", "Copy a model to another name."),
     "rm": ("wanrun.cli.manage:remove", "Remove models."),
+    "export": ("wanrun.cli.transfer:export_model", "Write a model into a file."),
+    "import": ("wanrun.cli.transfer:import_model", "Bring in a model from a file."),
+    "verify": ("wanrun.cli.upkeep:verify", "Read models again and say what is damaged."),
+    "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),

@@ -25,7 +25,6 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=here / "training", help="where the state is kept")
     parser.add_argument("--out", type=Path, default=here, help="where the model's files go")
-    parser.add_argument("--shards", type=int, default=train_dit.SHARDS)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every stage's steps")
     options = parser.parse_args()
     runs = {
@@ -35,9 +34,8 @@ def main() -> None:
     for stage in train_vae.SHAPES:
         train_vae.train(runs[stage])
     reading.train(runs["words"])
-    data = train_dit.Data(options.folder, options.shards)
     for stage in train_dit.STAGES:
-        train_dit.train(runs[stage], data)
+        train_dit.train(runs[stage])
     export(options.folder, options.out)
 
 

@@ -15,8 +15,10 @@ from train_vae import CONFIG
 
 from wanrun.wan.autoencoder import WanVAE
 
-SHARD, SHARDS = 256, 32
-CAPTIONS = 4  # wordings per clip
+#: How many clips of this many latent frames a shard has, and how many shards there are.
+SHARDS = {1: (2048, 6), 5: (256, 12)}
+WORDINGS = 4  # captions of each clip
+_BATCH = 8
 
 
 def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
@@ -53,18 +55,22 @@ def load_vae(run: Run) -> WanVAE:
     return normalise(vae)
 
 
-def shard(vae: WanVAE, index: int, folder: Path) -> dict[str, Any]:
-    """One shard, made once: latents (clips, channels, frames, height, width) float16, captions and labels."""
-    path = folder / f"latents-{index:03d}.pt"
+def shard(vae: WanVAE, index: int, frames: int, folder: Path) -> dict[str, Any]:
+    """One shard, made once: latents (clips, channels, frames, height, width) float16, captions and labels.
+
+    One latent frame is the clip's first picture.
+    """
+    path = folder / f"latents-{frames}-{index:03d}.pt"
     if not path.is_file():
-        rng = np.random.default_rng((3, index))
-        scenes = [world.sample(rng) for _ in range(SHARD)]
-        texts = [[captions.caption(scene, rng) for _ in range(CAPTIONS)] for scene in scenes]
-        batches = [world.render(scenes[start : start + 8], _device(vae)) for start in range(0, SHARD, 8)]
-        latents = torch.cat([vae.encode(clips, {}).half().cpu() for clips in batches])
+        rng = np.random.default_rng((3, frames, index))
+        scenes = [world.sample(rng) for _ in range(SHARDS[frames][0])]
+        texts = [[captions.caption(scene, rng) for _ in range(WORDINGS)] for scene in scenes]
+        seen = [world.cut(scene, 0, 4 * frames - 3) for scene in scenes]
+        batches = [seen[start : start + _BATCH] for start in range(0, len(seen), _BATCH)]
+        latents = [vae.encode(world.render(batch, _device(vae)), {}).half().cpu() for batch in batches]
         fresh = path.with_suffix(".part")
         labels = [reading.labels(scene) for scene in scenes]
-        torch.save({"latents": latents, "captions": texts, "labels": labels}, fresh)
+        torch.save({"latents": torch.cat(latents), "captions": texts, "labels": labels}, fresh)
         fresh.replace(path)
     stored: dict[str, Any] = torch.load(path, weights_only=True)
     return stored
@@ -74,11 +80,11 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
     model = load_vae(Run(options.folder, "vae-motion", 0, options.device))
-    for number in range(options.shards):
-        latents = shard(model, number, options.folder)["latents"]
-        print(number, f"mean {latents.float().mean():.3f} deviation {latents.float().std():.3f}", flush=True)  # noqa: T201
+    for frames, (_, shards) in SHARDS.items():
+        for number in range(shards):
+            latents = shard(model, number, frames, options.folder)["latents"].float()
+            print(frames, number, f"mean {latents.mean():.3f} deviation {latents.std():.3f}", flush=True)  # noqa: T201

@@ -58,10 +58,17 @@ def tokenizer(folder: Path) -> sentencepiece.SentencePieceProcessor:
 
 
 def text_encoder() -> UMT5EncoderModel:
-    """A small UMT5 encoder with random weights."""
-    return UMT5EncoderModel(
-        UMT5Config(**TEXT, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_gated_act=True)
-    )
+    """A small UMT5 encoder with random weights.
+
+    Its position biases, all it knows of word order, start large: grown from nothing they learn last of all,
+    and until then a caption is a bag of words.
+    """
+    config = UMT5Config(**TEXT, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_gated_act=True)
+    encoder = UMT5EncoderModel(config)
+    for name, value in encoder.named_parameters():
+        if "relative_attention_bias" in name:
+            nn.init.normal_(value, std=2.0)
+    return encoder
 
 
 def heads() -> nn.Linear:

@@ -41,24 +41,24 @@ def sigmas(count: int, low: float, high: float, generator: torch.Generator) -> T
 
 
 class Data:
-    """All latents and tokenised captions in memory."""
+    """All latents of so many frames, and tokenised captions, in memory."""
 
-    def __init__(self, folder: Path, shards: int) -> None:
-        pieces = tokenizer(folder)
-        vae = load_vae(Run(folder, "vae-motion", 0, "cpu"))
-        parts = [shard(vae, index, folder) for index in range(shards)]
+    def __init__(self, run: Run, frames: int) -> None:
+        pieces = tokenizer(run.folder)
+        vae = load_vae(Run(run.folder, "vae-motion", 0, run.device))
+        parts = [shard(vae, index, frames, run.folder) for index in range(SHARDS[frames][1])]
         self.latents = torch.cat([part["latents"] for part in parts])
         self.labels = torch.tensor([row for part in parts for row in part["labels"]])
         texts = [wordings for part in parts for wordings in part["captions"]]
         self.ids = [[[*pieces.encode(text), 1] for text in wordings] for wordings in texts]
 
-    def batch(self, seed: tuple[int, int], size: int, frames: int) -> tuple[Tensor, list[list[int]], Tensor]:
+    def batch(self, seed: tuple[int, int], size: int) -> tuple[Tensor, list[list[int]], Tensor]:
         """Clips, one caption each, some dropped to the empty prompt, and what they show."""
         rng = np.random.default_rng((5, *seed))
         chosen = rng.integers(0, len(self.ids), size)
         ids = [self.ids[clip][rng.integers(0, len(self.ids[clip]))] for clip in chosen]
         ids = [[1] if rng.random() < DROPPED else row for row in ids]
-        return self.latents[chosen, :, :frames].float(), ids, self.labels[chosen]
+        return self.latents[chosen].float(), ids, self.labels[chosen]
 
 
 def loss_of(model: WanModel, clean: Tensor, context: Context, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -111,9 +111,10 @@ def models(run: Run) -> tuple[WanModel, nn.Module, nn.Linear]:
     return model.to(run.device), encoder.to(run.device), readers.to(run.device)
 
 
-def train(run: Run, data: Data) -> None:
+def train(run: Run) -> None:
     """Train one stage from wherever its last run stopped."""
     levels, size, frames, peak, _ = STAGES[run.name]
+    data = Data(run, frames)
     model, encoder, readers = models(run)
     encoder.requires_grad_(run.name not in ("high", "low"))
     both = nn.ModuleList([model, encoder])
@@ -125,7 +126,7 @@ def train(run: Run, data: Data) -> None:
         for group in optimiser.param_groups:
             group["lr"] = peak * rate
         generator = torch.Generator().manual_seed(step)
-        clean, ids, truth = data.batch((list(STAGES).index(run.name), step), size, frames)
+        clean, ids, truth = data.batch((list(STAGES).index(run.name), step), size)
         noise = torch.randn(clean.shape, generator=generator).to(run.device)
         sigma = sigmas(size, *levels, generator).to(run.device)
         context, last = encode(encoder, ids, run.device)
@@ -146,11 +147,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent.parent / "training")
     options = parser.parse_args()
-    train(
-        Run(options.folder, options.stage, options.steps, options.device),
-        Data(options.folder, options.shards),
-    )
+    train(Run(options.folder, options.stage, options.steps, options.device))

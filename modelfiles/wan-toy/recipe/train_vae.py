@@ -59,12 +59,14 @@ def initialise(vae: WanVAE) -> None:
 
 
 #: Of each stage: until which part of its steps a batch has (clips, frames, side). Pictures first, then
-#: short cut-outs, then motion, then whole clips.
+#: short cut-outs, then motion, then whole clips; last the decoder alone, the latents being settled.
 SHAPES = {
     "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
     "vae-motion": ((0.3, (6, 17, 32)), (0.8, (6, 9, 32)), (1.0, (2, 17, 64))),
+    "vae-sharp": ((0.5, (6, 9, 32)), (1.0, (2, 17, 64))),
 }
-PEAK_RATE = {"vae": 2e-3, "vae-motion": 7e-4}
+PEAK_RATE = {"vae": 2e-3, "vae-motion": 7e-4, "vae-sharp": 7e-4}
+_BEFORE = {"vae-motion": "vae", "vae-sharp": "vae-motion"}
 
 
 def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
@@ -93,10 +95,14 @@ def train(run: Run) -> WanVAE:
     peak = PEAK_RATE[run.name]
     vae = WanVAE(CONFIG).to(run.device)
     initialise(vae)
-    if run.name != "vae":
-        first = torch.load(run.folder / "vae.pt", map_location=run.device, weights_only=True)
-        vae.load_state_dict(first["vae"])
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
+    if run.name in _BEFORE:
+        path = run.folder / f"{_BEFORE[run.name]}.pt"
+        vae.load_state_dict(torch.load(path, map_location=run.device, weights_only=True)["vae"])
+    if run.name == "vae-sharp":
+        vae.encoder.requires_grad_(False)
+        vae.conv1.requires_grad_(False)
+    trained = [value for value in vae.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     for step in run.loop({"vae": vae, "optimiser": optimiser}):
         rng = np.random.default_rng((1, step))
         for group in optimiser.param_groups:
@@ -106,7 +112,7 @@ def train(run: Run) -> WanVAE:
         loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if step % 10 == 0:
             run.log(step, loss=loss.item(), l1=error.item())

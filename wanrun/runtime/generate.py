@@ -1,0 +1,27 @@
+"""Makes a video such that nothing is lost: every step and the latents are on disk before the next stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wanrun import pipeline
+from wanrun.runtime.runs import Run
+from wanrun.store.durable import store_errors, write_file
+from wanrun.store.store import open_store
+from wanrun.types import Bundle, Frame, GenerationRequest, Progress
+
+
+def frames(
+    run: Run, bundle: Bundle, request: GenerationRequest, progress: Progress, device: str
+) -> Iterator[Frame]:
+    """The video's frames, from wherever ``run`` stopped."""
+    from wanrun.decoders.latents import pack, unpack
+
+    with open_store().hold():
+        if run.latents.is_file():
+            latents, _ = unpack(run.latents)
+        else:
+            latents = pipeline.prompt_to_latents(bundle, request, progress, device, run)
+            with store_errors(f"cannot write {run.latents}"):
+                write_file(run.latents, pack(latents, pipeline.provenance(bundle, request)))
+        yield from pipeline.latents_to_frames(bundle, request, latents, progress, device)
