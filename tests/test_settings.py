@@ -54,3 +54,19 @@ def test_plugins_are_all_none_or_listed(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.plugins() == set()
     monkeypatch.setenv("WANRUN_PLUGINS", "one, two")
     assert settings.plugins() == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1GB", 10**9), ("512 mb", 512 * 10**6), ("1.5GiB", 3 << 29), ("2k", 2000), ("77b", 77)],
+)
+def test_sizes_have_units(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    monkeypatch.setenv("WANRUN_CACHE", text)
+    assert settings.size("cache") == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "GB", "1 0GB", "9" * 40, "1PB"])
+def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WANRUN_CACHE", text)
+    with pytest.raises(InvalidRequest, match="WANRUN_CACHE"):
+        settings.size("cache")

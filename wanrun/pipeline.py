@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from wanrun import plugins
+from wanrun import plugins, settings
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -38,9 +39,16 @@ def silent(phase: str, done: int, total: int) -> None:
 
 
 def open_encoder(bundle: Bundle) -> TextEncoder:
-    """The bundle's text encoder."""
-    encoder: TextEncoder = plugins.load("text_encoders", "umt5")(bundle.components["text_encoder"].path)
-    return encoder
+    """The bundle's text encoder, which starts only for prompts that are not in the cache."""
+    from wanrun.text.cache import CachedEncoder
+
+    component = bundle.components["text_encoder"]
+    opener = partial(plugins.load("text_encoders", "umt5"), component.path)
+    limit = settings.size("cache")
+    if not limit:
+        encoder: TextEncoder = opener()
+        return encoder
+    return CachedEncoder(opener, component.digest, settings.home() / "cache" / "contexts", limit)
 
 
 def open_denoiser(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Denoiser:

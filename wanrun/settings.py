@@ -7,6 +7,7 @@ environment's alone), else from the default here.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ SETTINGS = (
     Setting("home", "~/.wanrun", "where bundles, caches and config.yaml live"),
     Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
     Setting("threads", "0", "CPU threads, 0 for one per core"),
+    Setting("cache", "1GB", "size limit of the cache of encoded prompts; 0 for none"),
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
     ),
@@ -72,6 +74,16 @@ def get(key: str) -> str:
     if value is None:
         value = _config().get(key, setting.default)
     return str(value).strip()
+
+
+def size(key: str) -> int:
+    """The bytes that ``key`` allows: a number, or ``512MB``, ``8GB`` (decimal), ``4GiB`` (binary)."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kmgt])(i?)b?|b)?", get(key), re.IGNORECASE)
+    if match is None:
+        raise InvalidRequest(f"{_BY_KEY[key].variable} must be a size such as 512MB or 8GB, not {get(key)!r}")
+    number, unit, binary = match.groups()
+    power = " kmgt".index(unit.lower()) if unit else 0
+    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def plugins() -> set[str] | None:
