@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": ("wanrun.cli.upkeep:verify", "Read models again and say what is damaged."),
     "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
+    "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),

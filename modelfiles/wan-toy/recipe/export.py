@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from checkpoint import Run
 from prepare import load_vae
-from reading import TEXT, text_encoder, tokenizer
+from reading import TEXT, tokenizer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from train_dit import DIT
+from train_dit import DIT, fixed_encoder
 
 from wanrun.convert.umt5 import UMT5Config, convert_umt5
 from wanrun.gguf.ggml import quantize
@@ -21,12 +21,12 @@ from wanrun.wan.model import WanModel
 _FILE_TYPES = {"F16": 1, "Q8_0": 7}
 
 
-def averages(folder: Path, stage: str) -> tuple[WanModel, nn.Module]:
-    """The averaged weights of a stage: transformer and encoder."""
-    both = nn.ModuleList([WanModel(DIT), text_encoder()])
+def averaged(folder: Path, stage: str) -> WanModel:
+    """The averaged weights of a stage's transformer."""
+    model = WanModel(DIT)
     state = torch.load(folder / f"{stage}.pt", map_location="cpu", weights_only=True)
-    both.load_state_dict(state["average"]["module"])
-    return both[0], both[1]  # type: ignore[return-value]
+    model.load_state_dict(state["average"]["module"])
+    return model
 
 
 def stored_type(name: str, value: Tensor, kind: str) -> str:
@@ -60,9 +60,8 @@ def export(folder: Path, out: Path) -> None:
     state = {name: value.half().contiguous() for name, value in vae.state_dict().items()}
     save_file(state, str(out / "wan-toy-vae.safetensors"))
     for stage in ("high", "low"):
-        model, _ = averages(folder, stage)
-        write_expert(model, out / f"wan-toy-{stage}-noise-Q8_0.gguf", "Q8_0")
-    _, encoder = averages(folder, "clips")
+        write_expert(averaged(folder, stage), out / f"wan-toy-{stage}-noise-Q8_0.gguf", "Q8_0")
+    encoder = fixed_encoder(Run(folder, "words", 0, "cpu"))
     config = UMT5Config(
         vocabulary=encoder.shared.weight.shape[0], d_model=TEXT["d_model"], d_ff=TEXT["d_ff"],
         layers=TEXT["num_layers"], heads=TEXT["num_heads"], head_dim=TEXT["d_kv"],

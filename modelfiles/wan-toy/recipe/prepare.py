@@ -7,7 +7,6 @@ from typing import Any
 
 import captions
 import numpy as np
-import reading
 import torch
 import world
 from checkpoint import Run
@@ -56,7 +55,7 @@ def load_vae(run: Run) -> WanVAE:
 
 
 def shard(vae: WanVAE, index: int, frames: int, folder: Path) -> dict[str, Any]:
-    """One shard, made once: latents (clips, channels, frames, height, width) float16, captions and labels.
+    """One shard, made once: latents (clips, channels, frames, height, width) float16, and captions.
 
     One latent frame is the clip's first picture.
     """
@@ -69,8 +68,7 @@ def shard(vae: WanVAE, index: int, frames: int, folder: Path) -> dict[str, Any]:
         batches = [seen[start : start + _BATCH] for start in range(0, len(seen), _BATCH)]
         latents = [vae.encode(world.render(batch, _device(vae)), {}).half().cpu() for batch in batches]
         fresh = path.with_suffix(".part")
-        labels = [reading.labels(scene) for scene in scenes]
-        torch.save({"latents": torch.cat(latents), "captions": texts, "labels": labels}, fresh)
+        torch.save({"latents": torch.cat(latents), "captions": texts}, fresh)
         fresh.replace(path)
     stored: dict[str, Any] = torch.load(path, weights_only=True)
     return stored

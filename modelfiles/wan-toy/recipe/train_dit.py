@@ -1,8 +1,8 @@
-"""Trains wan-toy's two experts by flow matching, after the text encoder has learned to read.
+"""Trains wan-toy's two experts by flow matching; the text encoder is fixed, as Wan's is.
 
 Stage "pictures" trains one transformer on the clips' first latent frames, which are cheap; "clips" goes on
-with whole clips; both on all noise levels, together with the encoder. Stages "high" and "low" start from
-that and specialise on their side of the boundary, the encoder fixed, as Wan2.2's experts do.
+with whole clips; both on all noise levels. Stages "high" and "low" start from that and specialise on their
+side of the boundary, as Wan2.2's experts do.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from checkpoint import Run
 from prepare import SHARDS, load_vae, shard
-from reading import encode, heads, reading_loss, text_encoder, tokenizer
+from reading import encode, text_encoder, tokenizer
 from torch import Tensor, nn
 
 from wanrun.wan.config import WanConfig
 from wanrun.wan.context import Context
 from wanrun.wan.model import WanModel
 
-BOUNDARY, SHIFT, DROPPED, READING_WEIGHT = 0.875, 3.0, 0.12, 0.1
+BOUNDARY, SHIFT, DROPPED = 0.875, 3.0, 0.12
 DIT = WanConfig(width=256, ffn_width=1024, layers=4, in_channels=16, out_channels=16, text_width=256)
-#: Of each stage: noise levels, clips in a batch, latent frames, peak learning rate, the stage before.
+#: Of each stage: noise levels, clips in a batch, latent frames, peak learning rate, the stage before it.
 STAGES = {
-    "pictures": ((0.0, 1.0), 128, 1, 1e-3, "words"),
+    "pictures": ((0.0, 1.0), 128, 1, 1e-3, ""),
     "clips": ((0.0, 1.0), 48, 5, 1e-3, "pictures"),
     "high": ((BOUNDARY, 1.0), 48, 5, 5e-4, "clips"),
     "low": ((0.0, BOUNDARY), 48, 5, 5e-4, "clips"),
@@ -48,17 +48,16 @@ class Data:
         vae = load_vae(Run(run.folder, "vae-motion", 0, run.device))
         parts = [shard(vae, index, frames, run.folder) for index in range(SHARDS[frames][1])]
         self.latents = torch.cat([part["latents"] for part in parts])
-        self.labels = torch.tensor([row for part in parts for row in part["labels"]])
         texts = [wordings for part in parts for wordings in part["captions"]]
         self.ids = [[[*pieces.encode(text), 1] for text in wordings] for wordings in texts]
 
-    def batch(self, seed: tuple[int, int], size: int) -> tuple[Tensor, list[list[int]], Tensor]:
-        """Clips, one caption each, some dropped to the empty prompt, and what they show."""
+    def batch(self, seed: tuple[int, int], size: int) -> tuple[Tensor, list[list[int]]]:
+        """Clips, and one caption each, some dropped to the empty prompt."""
         rng = np.random.default_rng((5, *seed))
         chosen = rng.integers(0, len(self.ids), size)
         ids = [self.ids[clip][rng.integers(0, len(self.ids[clip]))] for clip in chosen]
         ids = [[1] if rng.random() < DROPPED else row for row in ids]
-        return self.latents[chosen].float(), ids, self.labels[chosen]
+        return self.latents[chosen].float(), ids
 
 
 def loss_of(model: WanModel, clean: Tensor, context: Context, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -96,49 +95,47 @@ def initialise(model: WanModel) -> None:
     nn.init.zeros_(model.head.head.weight)
 
 
-def models(run: Run) -> tuple[WanModel, nn.Module, nn.Linear]:
-    """Transformer, encoder and reading heads as the stage before left them."""
+def fixed_encoder(run: Run) -> nn.Module:
+    """The text encoder that stage "words" trained."""
+    encoder = text_encoder()
+    state = torch.load(run.folder / "words.pt", map_location="cpu", weights_only=True)
+    encoder.load_state_dict(state["encoder"])
+    return encoder.requires_grad_(False).to(run.device)
+
+
+def transformer(run: Run) -> WanModel:
+    """The transformer as the stage before left it, or a new one."""
     torch.manual_seed(6)
-    model, encoder, readers = WanModel(DIT), text_encoder(), heads()
+    model, before = WanModel(DIT), STAGES[run.name][-1]
     initialise(model)
-    before = STAGES[run.name][-1]
-    state = torch.load(run.folder / f"{before}.pt", map_location="cpu", weights_only=True)
-    if before == "words":
-        encoder.load_state_dict(state["encoder"])
-    else:
-        nn.ModuleList([model, encoder]).load_state_dict(state["average"]["module"])
-    readers.load_state_dict(state["heads"])
-    return model.to(run.device), encoder.to(run.device), readers.to(run.device)
+    if before:
+        state = torch.load(run.folder / f"{before}.pt", map_location="cpu", weights_only=True)
+        model.load_state_dict(state["average"]["module"])
+    return model.to(run.device)
 
 
 def train(run: Run) -> None:
     """Train one stage from wherever its last run stopped."""
     levels, size, frames, peak, _ = STAGES[run.name]
-    data = Data(run, frames)
-    model, encoder, readers = models(run)
-    encoder.requires_grad_(run.name not in ("high", "low"))
-    both = nn.ModuleList([model, encoder])
-    trained = [value for value in (*both.parameters(), *readers.parameters()) if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-    average = Average(both, 0.998)
-    for step in run.loop({"both": both, "heads": readers, "average": average, "optimiser": optimiser}):
+    data, encoder, model = Data(run, frames), fixed_encoder(run), transformer(run)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    average = Average(model, 0.998)
+    for step in run.loop({"model": model, "average": average, "optimiser": optimiser}):
         rate = min(1.0, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
         for group in optimiser.param_groups:
             group["lr"] = peak * rate
         generator = torch.Generator().manual_seed(step)
-        clean, ids, truth = data.batch((list(STAGES).index(run.name), step), size)
+        clean, ids = data.batch((list(STAGES).index(run.name), step), size)
         noise = torch.randn(clean.shape, generator=generator).to(run.device)
         sigma = sigmas(size, *levels, generator).to(run.device)
-        context, last = encode(encoder, ids, run.device)
-        loss = loss_of(model, clean.to(run.device), context, sigma, noise)
-        reading = reading_loss(readers, last, truth.to(run.device), ids)
+        loss = loss_of(model, clean.to(run.device), encode(encoder, ids, run.device)[0], sigma, noise)
         optimiser.zero_grad(set_to_none=True)
-        (loss + READING_WEIGHT * reading).backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        average.update(both)
+        average.update(model)
         if step % 10 == 0:
-            run.log(step, loss=loss.item(), reading=reading.item(), gradient=float(norm))
+            run.log(step, loss=loss.item(), gradient=float(norm))
 
 
 if __name__ == "__main__":
