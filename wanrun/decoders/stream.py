@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from logging import getLogger
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wanrun.decoders.pixels import from_frames, to_frames
-from wanrun.errors import InvalidRequest
+from wanrun.decoders.tiles import Decode, tiled
+from wanrun.errors import InvalidRequest, OutOfMemoryBudget
 from wanrun.gguf.weights import open_weights
 from wanrun.types import Frame, Resource
 from wanrun.wan.autoencoder import WanVAE
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import load_tiny, load_vae
 from wanrun.wan.tiny import TinyVAE
+
+_log = getLogger(__name__)
+#: Sides in latent positions of the tiles that are tried when memory runs out, one after the other.
+_TILES = (48, 24, 12)
 
 
 class StreamDecoder(Resource):
@@ -37,9 +44,27 @@ class StreamDecoder(Resource):
             raise InvalidRequest(
                 f"latents have shape {tuple(latents.shape)}, expected {self._channels} channels of 3-D"
             )
-        with torch.inference_mode():
-            pixels = autoencoder.decode_stream(latents.to(self._device, torch.float32))
-        yield from _in_inference(to_frames(pixels, self._low))
+        yield from _in_inference(to_frames(self._pixels(autoencoder, latents), self._low))
+
+    def _pixels(self, autoencoder: WanVAE | TinyVAE, latents: Tensor) -> Iterator[Tensor]:
+        """Pictures decoded whole, or in ever smaller tiles from where the memory ran out."""
+        decode: Decode = lambda part: autoencoder.decode_stream(part.to(self._device, torch.float32))  # noqa: E731
+        made = 0
+        for tile in (None, *(tile for tile in _TILES if tile < max(latents.shape[2:]))):
+            if tile is not None:
+                _log.warning("memory ran out after %d frames; going on in tiles of %d", made, tile)
+            try:
+                pictures = decode(latents) if tile is None else tiled(decode, latents, tile)
+                for picture in islice(pictures, made, None):
+                    yield picture
+                    made += 1
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+        raise OutOfMemoryBudget(
+            "the decoder does not fit in memory even in small tiles: free some, or use --decoder tiny"
+        )
 
     @torch.inference_mode()
     def encode(self, frames: Iterable[Frame]) -> Tensor:
@@ -56,6 +81,12 @@ class StreamDecoder(Resource):
     def close(self) -> None:
         """Drop the weights."""
         self._autoencoder = None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the CPU or on a device, rather than anything else."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _in_inference(frames: Iterator[Frame]) -> Iterator[Frame]:
