@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from logging import getLogger
@@ -62,6 +63,8 @@ class StreamDecoder(Resource):
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
+            del pictures  # with the features that it keeps, and the cycle of its traceback
+            gc.collect()
         raise OutOfMemoryBudget(
             "the decoder does not fit in memory even in small tiles: free some, or use --decoder tiny"
         )
