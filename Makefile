@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format bench test-gpu toy clean
+.PHONY: help install install-dev demo tools test lint format bench test-gpu toy clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -41,7 +41,14 @@ install-dev: $(VENV)/.installed-dev  ## install what the tests need, too
 demo: install  ## install, and make a video with the embedded model
 	$(BIN)/wanrun run wan-toy "a red ball bouncing on a blue surface" --seed 7 -o demo.mp4
 
-test: lint  ## install, lint, and run every test
+tools:  # a real registry and a second client for it, which the tests talk to
+	@missing=$$(for tool in docker-registry skopeo; do command -v $$tool >/dev/null || echo $$tool; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	else echo "the tests need $$missing; on Debian: apt-get install" $$missing >&2; exit 1; fi
+
+test: lint tools  ## install, lint, and run every test
 	$(PYTEST) -n 2
 
 lint: install-dev  ## check format, style and types

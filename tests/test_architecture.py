@@ -16,7 +16,7 @@ PACKAGE = ROOT / "wanrun"
 _BASE = {"errors", "types", "settings"}
 _STAGE = _BASE | {"wan", "gguf"}
 _MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
-_RUN = _MIDDLE | {"request", "pipeline", "sampling", "video"}
+_RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video"}
 #: What each part may import besides itself.
 ALLOWED = {
     "errors": set(),
@@ -30,7 +30,7 @@ ALLOWED = {
     "sampling": _STAGE,
     "video": _STAGE,
     "plugins": _BASE,
-    "sources": _MIDDLE,
+    "sources": _MIDDLE | {"__init__"},
     "modelfile": _MIDDLE,
     "store": _MIDDLE | {"__init__"},
     "request": _MIDDLE,

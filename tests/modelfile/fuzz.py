@@ -40,6 +40,7 @@ LINES = (
     'LICENSE """Apache-2.0"""',
     "LICENSE MIT",
     "REQUIRES v0.1.0-rc.1",
+    "QUANTIZE q4_k_m",
     "# a comment",
     "",
 )

@@ -36,6 +36,7 @@ SYSTEM   bare text, # and 'quotes' stay  \t
 LICENSE Apache-2.0
 LICENSE """MIT"""
 REQUIRES v0.1.0
+quantize q4_k_m
 '''
 
 
@@ -66,6 +67,7 @@ def test_whole_grammar() -> None:
         system="bare text, # and 'quotes' stay",
         licenses=("Apache-2.0", "MIT"),
         requires="v0.1.0",
+        quantize="Q4_K_M",
     )
 
 
@@ -164,6 +166,7 @@ NEGATIVE "never closed
         ('FROM ""', (1, 6), "one line"),
         ("FROM a\rFROM b", (2, 1), "given twice"),
         ("FROM a\r\n\r\nNEG b", (3, 1), "unknown instruction"),
+        ("FROM a\nQUANTIZE q4_k_xxl", (2, 10), "'q4_k_xxl' is no type that can be made"),
         ("FROM a\nADAPTER b 1e9", (2, 9), "from -100 to 100"),
         (b"#" * (MAX_BYTES + 1), (1, 1), "larger than 1 MiB"),
     ],
@@ -263,6 +266,7 @@ def modelfiles(draw: st.DrawFn) -> Modelfile:
         draw(st.none() | _TEXT),
         tuple(draw(st.lists(_TEXT, max_size=3))),
         draw(st.none() | st.sampled_from(["0.1.0", "v1.2.3-rc.1+build"])),
+        draw(st.none() | st.sampled_from(["Q4_K_M", "Q8_0"])),
     )
 
 

@@ -17,6 +17,7 @@ BASE = Spec(
     negative="base",
     licenses=("Apache-2.0",),
     requires="0.1.0",
+    quantize="Q8_0",
 )
 
 
@@ -46,12 +47,14 @@ def test_what_is_said_overrides(tmp_path: Path) -> None:
     assert spec.parameters == {**BASE.parameters, "steps": 4}
     assert (spec.template, spec.negative) == (BASE.template, "")
     assert (spec.licenses, spec.requires) == (("MIT",), "0.2.0")
+    assert flat("FROM base\nQUANTIZE q4_0").quantize == "Q4_0"
 
 
 def test_a_dense_model_replaces_experts_and_their_settings() -> None:
     spec = flat("FROM base\nDIFFUSION /dense.gguf")
     assert set(spec.components) == {"diffusion", "text_encoder", "vae"}
     assert spec.parameters == {"steps": 40}
+    assert spec.quantize is None  # that was said of the other experts
 
 
 def test_one_expert_replaces_one() -> None:

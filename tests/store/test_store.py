@@ -110,7 +110,7 @@ def test_refused_bundles_leave_nothing(store: Store, parts: Path) -> None:
     bad = {
         "have the same bytes": MODELFILE.replace("./wan-low_noise.safetensors", "copy.safetensors"),
         "this is a VAE": MODELFILE.replace("umt5.gguf", "vae.safetensors"),
-        "only local files": MODELFILE.replace("umt5.gguf", "hf.co/city96/umt5-xxl-encoder-gguf/a.gguf"),
+        "no plugin 's3' in sources": MODELFILE.replace("umt5.gguf", "s3://bucket/a.gguf"),
         "no such file": MODELFILE.replace("umt5.gguf", "nowhere.gguf"),
         "adapters cannot be applied": MODELFILE + "ADAPTER x.safetensors",
         "requires wanrun 99.0.0": MODELFILE + "REQUIRES 99.0.0",

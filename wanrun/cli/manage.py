@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -22,15 +21,17 @@ from wanrun.store.store import open_store
 def create(name: str, path: str) -> None:
     """Make the model NAME from a Modelfile.
 
-    Paths in the Modelfile are relative to it. Its files are checked against each other, then copied into the
-    store, sharing disk blocks where the file system can.
+    Paths in the Modelfile are relative to it, and what lies on other machines is downloaded. Its files are
+    checked against each other, then copied into the store, sharing disk blocks where the file system can.
     """
-    from wanrun.store.creation import (
-        create as create_bundle,
-    )  # reads headers, which the other commands need not
+    # here, because the other commands read no headers and show no progress
+    from wanrun.cli.progress import shown
+    from wanrun.store.creation import create as create_bundle
 
     target, file, store = parse_name(name), Path(path), open_store()
-    create_bundle(store, target, _read(file), file.parent, _show_progress)
+    modelfile = _read(file)
+    with shown() as progress:
+        create_bundle(store, target, modelfile, file.parent, progress)
     click.echo(f"created '{target}' ({store.manifest(target).digest.short})")
 
 
@@ -74,12 +75,3 @@ def _read(file: Path) -> Modelfile:
     except ModelfileError as error:
         count = len(error.problems)
         raise InvalidRequest(f"{file} has {count} mistake{'s' * (count > 1)}:\n{error}") from error
-
-
-def _show_progress(phase: str, done: int, total: int) -> None:
-    """One line that counts up on a terminal; one line for each finished phase otherwise."""
-    finished = done >= total
-    if sys.stderr.isatty():
-        click.echo(f"\r{phase} {100 * done // max(total, 1):3d}%", err=True, nl=finished)
-    elif finished:
-        click.echo(f"{phase} {human_bytes(total)}", err=True)

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from wanrun.cli.tables import human_bytes, printable
 from wanrun.types import Progress
 
+#: First words of the phases that count bytes.
+_IN_BYTES = ("pulling", "pushing", "verifying", "reading", "copying", "writing")
 _TITLES = {"text": "reading the prompt", "denoise": "denoising", "decode": "decoding"}
 _UNITS = {"text": "prompts", "denoise": "steps", "decode": "frames"}
 _LINE_EVERY_S = 5.0
@@ -35,51 +38,76 @@ def shown(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progres
 @contextmanager
 def _bars(stream: TextIO) -> Iterator[_Display]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description:<18}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[amount]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=Console(file=stream)) as bars:
-        tasks: dict[str, tuple[TaskID, float]] = {}
+        tasks: dict[str, tuple[TaskID, float, int]] = {}
 
         def display(phase: str, done: int, total: int) -> None:
+            amount = _amount(phase, done, total)
             if phase not in tasks:
-                title = _TITLES.get(phase, phase)
-                tasks[phase] = bars.add_task(title, total=total or None, rate=""), time.monotonic()
-            task, started = tasks[phase]
-            rate = _rate(phase, done, time.monotonic() - started)
-            bars.update(task, completed=done, total=total or None, rate=rate)
+                task = bars.add_task(
+                    escape(_title(phase)), total=total or None, completed=done, amount=amount, rate=""
+                )
+                tasks[phase] = task, time.monotonic(), _first(phase, done)
+            task, started, first = tasks[phase]
+            rate = _rate(phase, done - first, time.monotonic() - started)
+            bars.update(task, completed=done, total=total or None, amount=amount, rate=rate)
 
         yield display
 
 
 def _lines(stream: TextIO) -> _Display:
-    started: dict[str, float] = {}
+    started: dict[str, tuple[float, int]] = {}
     last = 0.0
 
     def display(phase: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        begun = started.setdefault(phase, now)
-        if 0 < done < total and now - last < _LINE_EVERY_S:
+        begun, first = started.setdefault(phase, (now, _first(phase, done)))
+        if done > 0 and done != total and now - last < _LINE_EVERY_S:
             return
         last = now
-        elapsed = now - begun
-        left = f", {elapsed / done * (total - done):.0f} s left" if 0 < done < total else ""
-        rate = f", {_rate(phase, done, elapsed)}" if done and elapsed else ""
-        print(f"{_TITLES.get(phase, phase)}: {done}/{total}{rate}{left}", file=stream, flush=True)
+        elapsed, new = now - begun, done - first
+        left = f", {elapsed / new * (total - done):.0f} s left" if new > 0 and done < total else ""
+        rate = f", {_rate(phase, new, elapsed)}" if new > 0 and elapsed else ""
+        print(f"{_title(phase)}: {_amount(phase, done, total)}{rate}{left}", file=stream, flush=True)
 
     return display
 
 
+def _in_bytes(phase: str) -> bool:
+    return phase.split(" ", 1)[0] in _IN_BYTES
+
+
+def _title(phase: str) -> str:
+    return _TITLES.get(phase) or printable(phase)
+
+
+def _first(phase: str, done: int) -> int:
+    """What was there before: a download goes on where it stopped, which must not count as speed."""
+    return done if _in_bytes(phase) else 0
+
+
+def _amount(phase: str, done: int, total: int) -> str:
+    if _in_bytes(phase):
+        return f"{human_bytes(done)}/{human_bytes(total)}" if total else human_bytes(done)
+    return f"{done}/{total}"
+
+
 def _rate(phase: str, done: int, elapsed_s: float) -> str:
     """Slow work in seconds a piece, fast work in pieces a second."""
-    if not done or not elapsed_s:
+    if done <= 0 or not elapsed_s:
         return ""
+    if _in_bytes(phase):
+        return f"{human_bytes(int(done / elapsed_s))}/s"
     unit = _UNITS.get(phase, "pieces")
     return f"{elapsed_s / done:.1f} s/{unit[:-1]}" if elapsed_s > done else f"{done / elapsed_s:.1f} {unit}/s"

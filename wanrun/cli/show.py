@@ -13,7 +13,7 @@ from wanrun.cli.tables import first_lines, human_bytes, human_count, printable, 
 from wanrun.errors import WanrunError
 from wanrun.gguf.header import Header, read_header
 from wanrun.modelfile import grammar
-from wanrun.modelfile.document import ComponentLine, Modelfile
+from wanrun.modelfile.document import AdapterLine, ComponentLine, Modelfile
 from wanrun.modelfile.parameters import PARAMETERS, format_parameter
 from wanrun.modelfile.spec import Part, Spec
 from wanrun.store.creation import describe
@@ -63,7 +63,8 @@ def show(name: str, what: tuple[str, ...]) -> None:
 def _sections(spec: Spec) -> Iterator[str]:
     files = {role: _open(spec.components[role]) for role in ROLES if role in spec.components}
     yield section("Model", _model_rows(spec, files))
-    yield section("Components", [(role.replace("_", " "), *_component(file)) for role, file in files.items()])
+    components = [(role.replace("_", " "), *_component(file)) for role, file in files.items()]
+    yield section("Components", [*components, *map(_adapter, spec.adapters)])
     if spec.parameters:
         yield section("Parameters", _parameters(spec))
     texts = (("Template", spec.template), ("Negative", spec.negative), ("System", spec.system))
@@ -112,6 +113,11 @@ def _component(file: _File) -> tuple[str, ...]:
     size = file.header.path.stat().st_size
     kind = sums_by_type(file.header)[0].type if file.header.tensors else "-"
     return (file.part.origin, file.identity.variant, kind, human_bytes(size), digest.short if digest else "-")
+
+
+def _adapter(line: AdapterLine) -> tuple[str, ...]:
+    expert = "" if line.role is None else f" for {line.role.replace('_', ' ')}"
+    return (f"adapter{expert}", line.reference.rpartition("/")[2], f"scale {line.scale:g}")
 
 
 def _parameters(spec: Spec) -> list[tuple[str, str]]:

@@ -38,3 +38,5 @@ class Modelfile:
     system: str | None = None
     licenses: tuple[str, ...] = ()
     requires: str | None = None
+    #: The type that the experts are quantised to when the bundle is made, such as Q4_K_M.
+    quantize: str | None = None

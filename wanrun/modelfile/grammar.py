@@ -9,7 +9,7 @@ mean nothing::
     TEXT_ENCODER reference                             EXPANDER reference
     ADAPTER [high_noise|low_noise] reference [scale]   PARAMETER name value
     TEMPLATE text      NEGATIVE text      SYSTEM text      LICENSE text (may repeat)
-    REQUIRES version
+    REQUIRES version   QUANTIZE type
 
 A value is written in one of three ways:
 
@@ -50,6 +50,7 @@ from wanrun.modelfile.lexing import (
     skip_value,
 )
 from wanrun.modelfile.parameters import PARAMETERS, Value, find_parameter, format_parameter, parse_parameter
+from wanrun.wan.mixes import find_mix
 
 #: A file with more mistakes than this is not read to its end.
 MAX_MISTAKES = 100
@@ -62,7 +63,8 @@ _PRINTED = {role: word for word, role in _COMPONENTS.items()} | {
     "low_noise": "DIFFUSION low_noise",
 }
 _TEXTS = ("TEMPLATE", "NEGATIVE", "SYSTEM")
-_WORDS = ("FROM", "DIFFUSION", *_COMPONENTS, "ADAPTER", "PARAMETER", *_TEXTS, "LICENSE", "REQUIRES")
+_LAST = ("LICENSE", "REQUIRES", "QUANTIZE")
+_WORDS = ("FROM", "DIFFUSION", *_COMPONENTS, "ADAPTER", "PARAMETER", *_TEXTS, *_LAST)
 
 _EXPERT = re.compile(r"(high_noise|low_noise)(?![^ \t\r\n])", re.IGNORECASE)
 _SCALE = re.compile(r"[+-]?([0-9]++(\.[0-9]*+)?|\.[0-9]++|nan|inf(inity)?)(e[+-]?[0-9]++)?", re.IGNORECASE)
@@ -120,6 +122,7 @@ def dump(modelfile: Modelfile) -> str:
     lines += [f"{word} {quote(text)}" for word, text in zip(_TEXTS, texts, strict=True) if text is not None]
     lines += [f"LICENSE {quote(text)}" for text in modelfile.licenses]
     lines += [] if modelfile.requires is None else [f"REQUIRES {modelfile.requires}"]
+    lines += [] if modelfile.quantize is None else [f"QUANTIZE {modelfile.quantize}"]
     text = "\n".join(lines) + "\n"
     try:
         same = parse(text) == modelfile
@@ -175,8 +178,17 @@ class _Reader:
             self.check_reference(begin, value, end)
         if word == "REQUIRES" and not _VERSION.fullmatch(value):
             raise Mistake(begin, f"REQUIRES must be a version such as 0.1.0, not {value[:60]!r}", end)
+        if word == "QUANTIZE":
+            value = self.quant(begin, value, end)
         self.values[word] = value
         return end
+
+    def quant(self, begin: int, value: str, end: int) -> str:
+        try:
+            find_mix(value)
+        except InvalidRequest as error:
+            raise Mistake(begin, str(error), end) from error
+        return value.upper()
 
     def component(self, start: int, word: str, begin: int) -> int:
         role = _COMPONENTS.get(word, "diffusion")
@@ -259,6 +271,7 @@ class _Reader:
             system=self.values.get("SYSTEM"),
             licenses=tuple(self.licenses),
             requires=self.values.get("REQUIRES"),
+            quantize=self.values.get("QUANTIZE"),
         )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from wanrun.errors import InvalidRequest
 from wanrun.store.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, Name
+
+_QUANT = re.compile(r"i?q([0-9]+)_(.+)|b?f(16|32)")
+_SUFFIXES = ("0", "1", "k", "k_s", "k_m", "k_l")
 
 
 def find(model: str, tag: str = DEFAULT_TAG) -> Path | None:
@@ -19,6 +24,30 @@ def find(model: str, tag: str = DEFAULT_TAG) -> Path | None:
 def names() -> list[Name]:
     """Names of all shipped models, sorted."""
     return sorted(name for name, _ in _entries())
+
+
+def tags(model: str) -> list[str]:
+    """The tags of a shipped model: latest, then quants from the smallest to the largest, then the others."""
+    return sorted((name.tag for name in names() if name.model == model.lower()), key=quant_order)
+
+
+def suggestion(model: str) -> str:
+    """What to try for a model or tag that is not shipped, for people."""
+    known = tags(model)
+    if known:
+        return f"{model} has the tags {', '.join(known)}"
+    near = difflib.get_close_matches(model, sorted({name.model for name in names()}), n=1)
+    return f"did you mean {near[0]!r}?" if near else "see 'wanrun list'"
+
+
+def quant_order(tag: str) -> tuple[int, int, str]:
+    """Sorts tags that are names of quants by size; what is none comes last, and latest first."""
+    match = _QUANT.fullmatch(tag)
+    if match is None:
+        return (0 if tag == DEFAULT_TAG else 99), 0, tag
+    suffix = match[2] or ""
+    rank = _SUFFIXES.index(suffix) if suffix in _SUFFIXES else len(_SUFFIXES)
+    return int(match[1] or match[3]), rank, tag
 
 
 def _folder() -> Path:

@@ -67,6 +67,8 @@ class Spec:
     system: str | None = None
     licenses: tuple[str, ...] = ()
     requires: str | None = None
+    #: What the experts become when the bundle is made, unless a child gives its own.
+    quantize: str | None = None
 
 
 def flatten(modelfile: Modelfile, folder: Path, parent: Callable[[str], Spec]) -> Spec:
@@ -150,6 +152,7 @@ def _override(base: Spec, own: dict[str, Part], modelfile: Modelfile) -> Spec:
         base.system if modelfile.system is None else modelfile.system,
         modelfile.licenses or base.licenses,
         modelfile.requires or base.requires,
+        modelfile.quantize or (None if own.keys() & set(EXPERTS) else base.quantize),
     )
 
 

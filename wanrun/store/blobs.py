@@ -12,15 +12,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanrun.errors import InvalidRequest, ModelNotFound
+from wanrun.errors import InvalidRequest, ModelNotFound, StoreError
 from wanrun.store.digest import Digest
 from wanrun.store.durable import publish, store_errors, temporary, write_all, write_file
 from wanrun.types import Progress
 
 _CHUNK = 1 << 22
+_SOUND = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 
 
@@ -30,12 +31,28 @@ def blob_path(folder: Path, digest: Digest) -> Path:
 
 
 def has_blob(folder: Path, digest: Digest, size: int) -> bool:
-    """Whether the blob is there, all ``size`` bytes of it."""
+    """Whether the blob is there, all ``size`` bytes of it, and not condemned."""
     try:
         status = blob_path(folder, digest).stat()
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
+    sound = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IRUSR
+    return bool(sound) and status.st_size == size
+
+
+def condemn(descriptor: int) -> None:
+    """Marks the open blob as damaged by taking away the right to read it.
+
+    It then counts as missing: nothing runs with it, and making its bundle again replaces it.
+    """
+    with suppress(OSError):  # a store that is read-only
+        os.fchmod(descriptor, stat.S_IWUSR)
+
+
+def absolve(descriptor: int) -> None:
+    """Takes back :func:`condemn`, for a blob that has the right bytes after all."""
+    with suppress(OSError):
+        os.fchmod(descriptor, _SOUND)
 
 
 def add_bytes(folder: Path, data: bytes) -> Digest:
@@ -56,6 +73,8 @@ def add_file(folder: Path, source: Path, progress: Progress) -> tuple[Digest, in
     with _opened(source) as descriptor:
         size = os.fstat(descriptor).st_size
         if own is not None:
+            if not has_blob(folder, own, size):
+                raise StoreError(f"{source} is damaged: make the model that it is from again")
             return own, size
         with store_errors(f"cannot bring {source} into the store"):
             return _add(folder, descriptor, source.name, progress), size
@@ -81,7 +100,7 @@ def _add(folder: Path, source: int, label: str, progress: Progress) -> Digest:
                 return digest
             digest = _hash(source, f"copying {label}", progress, target)
         if not has_blob(folder, digest, os.fstat(target).st_size):
-            os.fchmod(target, 0o444)
+            os.fchmod(target, _SOUND)
             publish(target, path, blob_path(folder, digest))
         return digest
 

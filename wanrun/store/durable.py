@@ -37,8 +37,7 @@ def is_temporary(name: str) -> bool:
 @contextmanager
 def temporary(folder: Path) -> Iterator[tuple[int, Path]]:
     """A new file in ``folder``, open for writing, that is removed unless it was renamed."""
-    make_folder(folder)
-    path = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    path = scratch(folder)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         yield descriptor, path
@@ -46,6 +45,12 @@ def temporary(folder: Path) -> Iterator[tuple[int, Path]]:
         os.close(descriptor)
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def scratch(folder: Path) -> Path:
+    """A name in ``folder`` for a temporary file that the collection of garbage removes."""
+    make_folder(folder)
+    return folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

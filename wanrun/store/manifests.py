@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ TITLE = "org.opencontainers.image.title"
 
 #: The configuration that image-spec prescribes for artifacts that have none.
 EMPTY_CONFIG = b"{}"
+# Separators, control characters, what reverses the direction of text, and halves of surrogate pairs.
+_NOT_PLAIN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
 
@@ -56,6 +59,7 @@ class Manifest:
     digest: Digest
     config: Layer
     layers: tuple[Layer, ...]
+    artifact_type: object = BUNDLE_TYPE
 
     @property
     def components(self) -> dict[str, Layer]:
@@ -73,7 +77,11 @@ class Manifest:
 
 
 def encode(layers: Iterable[Layer]) -> bytes:
-    """The bytes of a bundle's manifest."""
+    """The bytes of a bundle's manifest; InvalidRequest for a title that is no plain file name."""
+    layers = list(layers)
+    for layer in layers:
+        if not _is_plain(layer.title):
+            raise InvalidRequest(f"{layer.title!r:.300} cannot travel as a file's name: rename the file")
     config = Layer(_EMPTY_TYPE, Digest.of(EMPTY_CONFIG), len(EMPTY_CONFIG))
     manifest = {
         "schemaVersion": 2,
@@ -86,7 +94,16 @@ def encode(layers: Iterable[Layer]) -> bytes:
 
 
 def decode(data: bytes) -> Manifest:
-    """The manifest of ``data``; FormatError unless every part that is used is as it must be."""
+    """The bundle's manifest of ``data``; FormatError unless every part that is used is as it must be."""
+    manifest = decode_artifact(data)
+    if manifest.artifact_type != BUNDLE_TYPE:
+        raise FormatError(f"artifactType must be {BUNDLE_TYPE}, not {manifest.artifact_type!r:.100}")
+    _check(manifest)
+    return manifest
+
+
+def decode_artifact(data: bytes) -> Manifest:
+    """The manifest of any OCI artifact, a bundle or another's; FormatError unless it is sound."""
     if len(data) > MAX_BYTES:
         raise FormatError(f"a manifest of more than {MAX_BYTES >> 20} MiB")
     try:
@@ -95,14 +112,18 @@ def decode(data: bytes) -> Manifest:
         raise FormatError(f"not a manifest: {error}"[:200]) from error
     if not isinstance(found, dict):
         raise FormatError("not a manifest: no JSON object")
-    for key, expected in (("schemaVersion", 2), ("mediaType", MANIFEST_TYPE), ("artifactType", BUNDLE_TYPE)):
+    for key, expected in (("schemaVersion", 2), ("mediaType", MANIFEST_TYPE)):
         if found.get(key) != expected:
             raise FormatError(f"{key} must be {expected}, not {found.get(key)!r:.100}")
+    artifact_type = found.get("artifactType")
     layers = found.get("layers")
     if not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
         raise FormatError(f"layers must be a list of 1 to {MAX_LAYERS}")
-    manifest = Manifest(Digest.of(data), _layer(found.get("config")), tuple(map(_layer, layers)))
-    _check(manifest)
+    config = _layer(found.get("config"))
+    manifest = Manifest(Digest.of(data), config, tuple(map(_layer, layers)), artifact_type)
+    sizes = manifest.blobs
+    if any(sizes[layer.digest] != layer.size for layer in (config, *manifest.layers)):
+        raise FormatError("one digest with two sizes")
     return manifest
 
 
@@ -113,15 +134,12 @@ def manifest_path(folder: Path, name: Name) -> Path:
 
 def read(folder: Path, name: Name) -> Manifest:
     """The manifest of ``name``; ModelNotFound when there is none, StoreError when it is damaged."""
-    try:
-        with manifest_path(folder, name).open("rb") as file:
-            return decode(file.read(MAX_BYTES + 1))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelNotFound(f"model '{name}' not found: see 'wanrun list'") from error
-    except (OSError, FormatError) as error:
-        raise StoreError(
-            f"the manifest of {name} is damaged ({error}): create the model again or rm it"
-        ) from error
+    return _read(folder, name)[0]
+
+
+def read_bytes(folder: Path, name: Name) -> bytes:
+    """The manifest of ``name`` byte by byte, as registries and archives must have it; raises as ``read``."""
+    return _read(folder, name)[1]
 
 
 def write(folder: Path, name: Name, data: bytes) -> None:
@@ -133,6 +151,21 @@ def write(folder: Path, name: Name, data: bytes) -> None:
 def names(folder: Path) -> list[Name]:
     """Every name that has a manifest, sound or not, sorted. Files that cannot be ours are passed over."""
     return sorted(_walk(folder, ()))
+
+
+def _read(folder: Path, name: Name) -> tuple[Manifest, bytes]:
+    try:
+        # Opening a pipe must not wait for a writer.
+        descriptor = os.open(manifest_path(folder, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        return decode(data), data
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelNotFound(f"model '{name}' not found: see 'wanrun list'") from error
+    except (OSError, FormatError) as error:
+        raise StoreError(
+            f"the manifest of {name} is damaged ({error}): create the model again or rm it"
+        ) from error
 
 
 def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
@@ -162,6 +195,8 @@ def _layer(found: object) -> Layer:
         raise FormatError(f"a descriptor's size must be a number of bytes, not {size!r:.100}")
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise FormatError("annotations must be texts")
+    if found.get("urls"):
+        raise FormatError("a layer that lies elsewhere (urls)")
     try:
         digest = Digest.parse(found.get("digest"))
     except InvalidRequest as error:
@@ -177,9 +212,14 @@ def _check(manifest: Manifest) -> None:
     files = [layer for layer in manifest.layers if layer.media_type == MODELFILE_TYPE]
     if len(files) != 1 or files[0].size > MAX_MODELFILE_BYTES:
         raise FormatError("there must be one Modelfile of at most 1 MiB")
-    sizes = manifest.blobs
-    if any(sizes[layer.digest] != layer.size for layer in (manifest.config, *manifest.layers)):
-        raise FormatError("one digest with two sizes")
+    paths = [layer.title for layer in manifest.layers if not _is_plain(layer.title)]
+    if paths:
+        raise FormatError(f"a title must be a plain file name, not {paths[0]!r:.100}")
+
+
+def _is_plain(title: str) -> bool:
+    """Whether ``title`` is empty or could name one file in a folder, on every system, and be printed."""
+    return title not in (".", "..") and not _NOT_PLAIN.search(title) and len(title) <= 255
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -61,13 +61,17 @@ class Store:
     def manifest(self, name: str | Name) -> Manifest:
         """The manifest of ``name``, all of whose blobs are there; ModelNotFound or StoreError otherwise."""
         name = _named(name)
-        manifest = manifests.read(self.manifests, name)
-        for digest, size in manifest.blobs.items():
-            if not has_blob(self.blobs, digest, size):
+        while True:
+            manifest = manifests.read(self.manifests, name)
+            missing = self._missing(manifest)
+            if missing is None:
+                return manifest
+            # It may have been removed or replaced since it was read: then this raises, or there is a new one.
+            again = manifests.read(self.manifests, name)
+            if again.digest == manifest.digest and self._missing(again) is not None:
                 raise StoreError(
-                    f"{name} is damaged: blob {digest} is missing or cut; create it again or rm it"
+                    f"{name} is damaged: blob {missing} is missing or cut; create it again or rm it"
                 )
-        return manifest
 
     def modelfile(self, name: str | Name) -> Modelfile:
         """The settings of ``name``; its components are named by digest."""
@@ -128,6 +132,10 @@ class Store:
         """While this is held, by any process, no blob is deleted."""
         with lock.shared(self.home):
             yield
+
+    def _missing(self, manifest: Manifest) -> Digest | None:
+        blobs = manifest.blobs.items()
+        return next((digest for digest, size in blobs if not has_blob(self.blobs, digest, size)), None)
 
     def _entries(self) -> Iterator[Entry | str]:
         for name in manifests.names(self.manifests):

@@ -61,7 +61,7 @@ def find_mix(name: str) -> Mix:
     """The mix called ``name``, in any case; InvalidRequest lists them."""
     mix = MIXES.get(name.upper())
     if mix is None:
-        raise InvalidRequest(f"{name!r} is no type that can be made; there are {', '.join(MIXES)}")
+        raise InvalidRequest(f"{name[:60]!r} is no type that can be made; there are {', '.join(MIXES)}")
     return mix
 
 

@@ -13,8 +13,8 @@ from checkpoint import Run
 from export import export
 
 STEPS = {
-    "vae": 2900, "vae-motion": 1900, "words": 500,
-    "pictures": 1200, "clips": 1700, "high": 250, "low": 350,
+    "vae": 2900, "vae-motion": 1900, "vae-sharp": 120, "words": 350,
+    "pictures": 500, "clips": 850, "high": 80, "low": 90,
 }  # fmt: skip
 
 

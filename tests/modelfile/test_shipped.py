@@ -1,0 +1,161 @@
+"""The models that come with wanrun: what their Modelfiles say, against what their makers published."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from wanrun.errors import ModelNotFound
+from wanrun.modelfile import library
+from wanrun.modelfile.spec import Spec, defaults
+from wanrun.sources import hub
+from wanrun.store.creation import describe_shipped
+from wanrun.store.names import Name, parse_name
+
+QUANTS = [
+    *("q2_k", "q3_k_s", "q3_k_m", "q4_0", "q4_1", "q4_k_s", "q4_k_m"),
+    *("q5_0", "q5_1", "q5_k_s", "q5_k_m", "q6_k", "q8_0"),
+]
+
+
+def without(*quants: str) -> list[str]:
+    return ["latest", *(quant for quant in QUANTS if quant not in quants)]
+
+
+#: Tags in the order in which they are listed: the files that others download from each repository.
+TAGS = {
+    "wan2.2-t2v-a14b": [*without(), "lightning", "lightning-250928"],
+    "wan2.2-i2v-a14b": [*without("q4_0", "q4_1"), "lightning"],
+    "wan2.2-ti2v-5b": without(),
+    "wan2.1-t2v-1.3b": [*without("q2_k", "q4_1", "q5_1", "q5_k_s", "q6_k"), "f16"],
+    "wan2.1-t2v-14b": without("q2_k", "q4_1", "q5_1"),
+}
+#: Wan-Video/Wan2.2, wan/configs; Wan-Video/Wan2.1, README.md.
+OFFICIAL = {
+    "wan2.2-t2v-a14b": {
+        "fps": 16,
+        "frames": 81,
+        "steps": 40,
+        "shift": 12.0,
+        "boundary": 0.875,
+        "guidance_high": 4.0,
+        "guidance_low": 3.0,
+    },
+    "wan2.2-i2v-a14b": {
+        "fps": 16,
+        "frames": 81,
+        "steps": 40,
+        "shift": 5.0,
+        "boundary": 0.9,
+        "guidance_high": 3.5,
+        "guidance_low": 3.5,
+    },
+    "wan2.2-ti2v-5b": {"fps": 24, "frames": 121, "steps": 50, "shift": 5.0, "guidance": 5.0},
+    "wan2.1-t2v-1.3b": {"fps": 16, "frames": 81, "steps": 50, "shift": 8.0, "guidance": 6.0},
+    "wan2.1-t2v-14b": {"fps": 16, "frames": 81, "steps": 50, "shift": 5.0, "guidance": 5.0},
+}
+#: Ours, of wanrun.wan.detect: what a Modelfile without settings would become.
+VARIANTS = {
+    "wan2.2-t2v-a14b": ("wan2.2-t2v-a14b or wan2.1-t2v-14b", True),
+    "wan2.2-i2v-a14b": ("wan2.2-i2v-a14b", True),
+    "wan2.2-ti2v-5b": ("wan2.2-ti2v-5b", False),
+    "wan2.1-t2v-1.3b": ("wan2.1-t2v-1.3b", False),
+    "wan2.1-t2v-14b": ("wan2.2-t2v-a14b or wan2.1-t2v-14b", False),
+}
+
+
+def spec(name: str) -> Spec:
+    return describe_shipped(parse_name(name))
+
+
+@pytest.mark.parametrize("model", TAGS)
+def test_tags(model: str) -> None:
+    assert library.tags(model) == TAGS[model]
+    assert library.suggestion(model).endswith(", ".join(TAGS[model]))
+
+
+@pytest.mark.parametrize("model", TAGS)
+def test_official_settings(model: str) -> None:
+    for tag in (tag for tag in TAGS[model] if "lightning" not in tag):
+        parameters = spec(f"{model}:{tag}").parameters
+        assert OFFICIAL[model].items() <= parameters.items()
+        assert parameters == defaults(*VARIANTS[model])
+
+
+@pytest.mark.parametrize("model", TAGS)
+def test_files(model: str) -> None:
+    """A tag differs from the others in the quant of its diffusion files, and in nothing else."""
+    latest = spec(model)
+    for tag in TAGS[model]:
+        found = spec(f"{model}:{tag}")
+        assert found.components.keys() == latest.components.keys()
+        for role, part in found.components.items():
+            place = hub.parse(part.reference)
+            assert place.path and not place.quant
+            if role in ("text_encoder", "vae", "preview"):
+                assert part == latest.components[role]
+            elif tag in QUANTS or tag == "f16":
+                assert re.search(rf"-{tag.upper()}\.gguf$", place.path)
+                assert ("High" in place.path, "Low" in place.path) == (
+                    role == "high_noise",
+                    role == "low_noise",
+                )
+    assert (found.negative or "").startswith("色调艳丽，过曝，静态")
+    assert (found.negative or "").endswith("背景人很多，倒着走")
+    assert found.licenses == ("Apache-2.0",)
+
+
+def test_decoders_fit() -> None:
+    """Only TI2V-5B has the latents of the Wan2.2 VAE (Wan-Video/Wan2.2, wan/configs)."""
+    for model in TAGS:
+        vae, tiny = (spec(model).components[role].reference for role in ("vae", "preview"))
+        new = model == "wan2.2-ti2v-5b"
+        assert vae.endswith("wan2.2_vae.safetensors" if new else "wan_2.1_vae.safetensors")
+        assert tiny.endswith("taew2_2.safetensors" if new else "taew2_1.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["wan2.2-t2v-a14b:lightning", "wan2.2-t2v-a14b:lightning-250928", "wan2.2-i2v-a14b:lightning"]
+)
+def test_lightning(name: str) -> None:
+    """ModelTC/Wan2.2-Lightning, wan/configs: four Euler steps, shift 5, no guidance, one file per expert."""
+    found = spec(name)
+    assert [adapter.role for adapter in found.adapters] == ["high_noise", "low_noise"]
+    for adapter in found.adapters:
+        kind = name[7:10].upper()
+        pattern = (
+            rf"hf\.co/lightx2v/Wan2\.2-Lightning/Wan2\.2-{kind}-A14B-4steps-lora-.*/{adapter.role}_model\."
+        )
+        assert re.match(pattern, adapter.reference)
+        assert adapter.scale == 1.0
+    wanted = {
+        "steps": 4,
+        "shift": 5.0,
+        "guidance_high": 1.0,
+        "guidance_low": 1.0,
+        "sampler": "euler",
+        "schedule": "linear",
+    }
+    assert wanted.items() <= found.parameters.items()
+    assert found.parameters["boundary"] == OFFICIAL[name.partition(":")[0]]["boundary"]
+
+
+def test_every_shipped_model_is_described() -> None:
+    assert {name.model for name in library.names()} >= TAGS.keys()
+    for name in library.names():
+        assert describe_shipped(name).components
+
+
+def test_what_is_not_shipped() -> None:
+    for text, hint in {
+        "wan2.2-t2v-a14b:Q9_K": "has the tags latest, q2_k",
+        "wan2.2-i2v-14b": "did you mean 'wan2.2-i2v-a14b'",
+        "zzz": "see 'wanrun list'",
+        "me/wan2.1-t2v-1.3b": "see 'wanrun list'",
+        "ghcr.io/me/wan": "'wanrun pull ghcr.io/me/wan:latest' may fetch it",
+    }.items():
+        with pytest.raises(ModelNotFound, match=re.escape(hint)):
+            spec(text)
+    assert library.tags("zzz") == []
+    assert library.find(*Name("a", "b", "zzz", "latest").parts[2:]) is None
