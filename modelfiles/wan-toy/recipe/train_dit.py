@@ -8,12 +8,12 @@ side of the boundary, as Wan2.2's experts do.
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from checkpoint import Run
+from optimise import Optimiser, bf16_pays, cosine
 from prepare import SHARDS, load_vae, shard
 from reading import encode, text_encoder, tokenizer
 from torch import Tensor, nn
@@ -118,24 +118,20 @@ def train(run: Run) -> None:
     """Train one stage from wherever its last run stopped."""
     levels, size, frames, peak, _ = STAGES[run.name]
     data, encoder, model = Data(run, frames), fixed_encoder(run), transformer(run)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-    average = Average(model, 0.998)
+    optimiser, average = Optimiser(model, peak), Average(model, 0.998)
+    kind, narrow = torch.device(run.device).type, bf16_pays(run.device)
     for step in run.loop({"model": model, "average": average, "optimiser": optimiser}):
-        rate = min(1.0, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
-        for group in optimiser.param_groups:
-            group["lr"] = peak * rate
         generator = torch.Generator().manual_seed(step)
         clean, ids = data.batch((list(STAGES).index(run.name), step), size)
         noise = torch.randn(clean.shape, generator=generator).to(run.device)
         sigma = sigmas(size, *levels, generator).to(run.device)
-        loss = loss_of(model, clean.to(run.device), encode(encoder, ids, run.device)[0], sigma, noise)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        with torch.autocast(kind, torch.bfloat16, enabled=narrow):
+            context, _ = encode(encoder, ids, run.device)
+            loss = loss_of(model, clean.to(run.device), context, sigma, noise)
+        norm = optimiser.step(loss, cosine(step, run.steps))
         average.update(model)
         if step % 10 == 0:
-            run.log(step, loss=loss.item(), gradient=float(norm))
+            run.log(step, loss=loss.item(), gradient=norm)
 
 
 if __name__ == "__main__":

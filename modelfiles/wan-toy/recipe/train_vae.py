@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 import world
 from checkpoint import Run
+from optimise import Optimiser, bf16_pays, cosine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,25 +16,19 @@ from wanrun.wan.autoencoder import VAEConfig, WanVAE
 from wanrun.wan.vae import AttentionBlock, ResidualBlock
 
 CONFIG = VAEConfig(encoder_width=16, decoder_width=16, latent_channels=16, patch=1)
-NOISE, SIZE_WEIGHT = 0.1, 1e-3
-
-
-def schedule(step: int, steps: int, peak: float) -> float:
-    """Learning rate: 50 steps of warm-up, then a cosine down to 2 %."""
-    warm = min(1.0, (step + 1) / 50)
-    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+NOISE, EDGE_WEIGHT, SIZE_WEIGHT = 0.1, 0.5, 1e-3
 
 
 def batch(rng: np.random.Generator, clips: int, frames: int, side: int, device: str) -> Tensor:
     """Random clips cut from anywhere in time, and in space around the object."""
     start = int(rng.integers(0, world.FRAMES - frames + 1))
-    scenes = [world.sample(rng, held=bool(rng.random() < 0.125)) for _ in range(clips)]
+    scenes = [world.sample(rng, held=bool(rng.random() < 0.125), pairs=0.4) for _ in range(clips)]
     scenes = [world.cut(scene, start, frames) for scene in scenes]
     pixels = world.render(scenes, device)
     if side == world.SIZE:
         return pixels
     around = [
-        world.SIZE * scene.things[0].centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2)
+        world.SIZE * rng.choice(scene.things).centre.mean(0).numpy() - side / 2 + rng.uniform(-10, 10, 2)
         for scene in scenes
     ]
     corners = np.clip(np.stack(around), 0, world.SIZE - side).astype(int)
@@ -59,13 +53,13 @@ def initialise(vae: WanVAE) -> None:
 
 
 #: Of each stage: until which part of its steps a batch has (clips, frames, side). Pictures first, then
-#: short cut-outs, then motion, then whole clips; last the decoder alone, the latents being settled.
+#: short cut-outs, then whole clips; last the decoder alone, the latents being settled.
 SHAPES = {
     "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
-    "vae-motion": ((0.3, (6, 17, 32)), (0.8, (6, 9, 32)), (1.0, (2, 17, 64))),
-    "vae-sharp": ((0.5, (6, 9, 32)), (1.0, (2, 17, 64))),
+    "vae-motion": ((0.6, (4, 17, 48)), (1.0, (3, 17, 64))),
+    "vae-sharp": ((1.0, (3, 17, 64)),),
 }
-PEAK_RATE = {"vae": 2e-3, "vae-motion": 7e-4, "vae-sharp": 7e-4}
+PEAK_RATE = {"vae": 2e-3, "vae-motion": 1e-3, "vae-sharp": 1e-3}
 _BEFORE = {"vae-motion": "vae", "vae-sharp": "vae-motion"}
 
 
@@ -79,20 +73,21 @@ def loss_of(vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
 
     Wan reads only the posterior's mean, so a fixed noise can stand for it.
     """
-    mean = vae.conv1(vae.encoder.stream(clips, {})).chunk(2, dim=1)[0]
-    out = vae.decoder.stream(vae.conv2(mean + NOISE * torch.randn_like(mean)), {})
-    error = (out - clips).abs()
+    latents = vae.encode(clips, {})
+    error = vae.decode(latents + NOISE * torch.randn_like(latents), {}) - clips
     # the object covers a twentieth of the picture and is all that matters
     ground = clips[:, :, :, :1, :1]
     away = F.max_pool3d((clips - ground).abs().amax(1, keepdim=True), (1, 5, 5), 1, (0, 2, 2))
     weight = 1 + 6 * (away > 0.1).float()
-    return (error * weight).mean() + SIZE_WEIGHT * mean.square().mean(), error.mean()
+    edges = [(weight * error).diff(dim=dim).abs().mean() for dim in (3, 4)]
+    level = error.abs()
+    loss = (level * weight).mean() + EDGE_WEIGHT * sum(edges) + SIZE_WEIGHT * latents.square().mean()
+    return loss, level.mean()
 
 
 def train(run: Run) -> WanVAE:
     """Train the stage ``run.name`` to ``run.steps`` from wherever the last run stopped."""
     torch.manual_seed(1)
-    peak = PEAK_RATE[run.name]
     vae = WanVAE(CONFIG).to(run.device)
     initialise(vae)
     if run.name in _BEFORE:
@@ -101,19 +96,14 @@ def train(run: Run) -> WanVAE:
     if run.name == "vae-sharp":
         vae.encoder.requires_grad_(False)
         vae.conv1.requires_grad_(False)
-    trained = [value for value in vae.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = Optimiser(vae, PEAK_RATE[run.name])
     for step in run.loop({"vae": vae, "optimiser": optimiser}):
-        rng = np.random.default_rng((1, step))
-        for group in optimiser.param_groups:
-            group["lr"] = schedule(step, run.steps, peak)
         torch.manual_seed(step)
-        clips = batch(rng, *clip_shape(run.name, step / run.steps), run.device)
-        loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
+        shape = clip_shape(run.name, step / run.steps)
+        clips = batch(np.random.default_rng((1, step)), *shape, run.device)
+        with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=bf16_pays(run.device)):
+            loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
+        optimiser.step(loss, cosine(step, run.steps))
         if step % 10 == 0:
             run.log(step, loss=loss.item(), l1=error.item())
     return vae

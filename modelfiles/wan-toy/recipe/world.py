@@ -93,7 +93,7 @@ _Path = tuple[Tensor, Tensor, Tensor]
 def _path(rng: np.random.Generator, motion: str, speed: float) -> _Path:
     """Centre, radius and angle of a lone object."""
     time = torch.linspace(0, 1, FRAMES)
-    size = float(rng.uniform(0.15, 0.2))
+    size = float(rng.uniform(0.19, 0.24))
     low, high = size + 0.03, 0.97 - size
     x = torch.full((FRAMES,), float(rng.uniform(0.3, 0.7)))
     y = torch.full((FRAMES,), float(rng.uniform(0.35, 0.65)))
@@ -117,7 +117,7 @@ def _path(rng: np.random.Generator, motion: str, speed: float) -> _Path:
         turn = 2 * torch.pi * (float(rng.uniform(0, 1)) + float(rng.choice((-1.0, 1.0))) * speed * time)
         x, y = 0.5 + 0.22 * torch.cos(turn), 0.5 + 0.22 * torch.sin(turn)
     elif motion in ("growing", "shrinking"):
-        change = 0.6 + min(0.9 * speed, 1.2) * (time if motion == "growing" else 1 - time)
+        change = 0.45 + min(0.65 * speed, 0.85) * (time if motion == "growing" else 1 - time)
         radius = size * change
     return torch.stack([x, y], dim=1), radius, angle
 
@@ -127,16 +127,16 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     time, way = torch.linspace(0, 1, FRAMES) - 0.5, torch.zeros(2)
     if motion != "staying still":
         axis = 0 if motion in ("moving left", "moving right") else 1
-        way[axis] = 0.25 * speed * (1 if motion in ("moving right", "moving down") else -1)
-    aside, along = rng.uniform(-0.06, 0.06), rng.uniform(0.2, 0.23)
+        way[axis] = 0.2 * speed * (1 if motion in ("moving right", "moving down") else -1)
+    aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.21, 0.23)
     if relation == "behind":
         side = float(rng.choice((-1.0, 1.0)))
-        offsets = [(-0.07 * side, -0.1), (0.07 * side, 0.1)]
-        sizes = [float(rng.uniform(0.2, 0.22)), float(rng.uniform(0.14, 0.16))]
+        offsets = [(-0.09 * side, -0.11), (0.09 * side, 0.11)]
+        sizes = [float(rng.uniform(0.23, 0.25)), float(rng.uniform(0.16, 0.18))]
     else:
         offsets = [(-along, aside), (along, -aside)]
         offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
-        sizes = [float(size) for size in rng.uniform(0.13, 0.16, 2)]
+        sizes = [float(size) for size in rng.uniform(0.15, 0.18, 2)]
     middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.03, 0.03, 2)).float()
     travel = middle + time[:, None] * way
     return [
