@@ -15,9 +15,10 @@ from torch import Tensor, nn
 _SMALLEST = 16  # rows and columns: what is narrower has little to make orthogonal
 
 
-def bf16_pays(device: str) -> bool:
-    """Whether the device multiplies bfloat16 matrices natively."""
-    return device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+def narrow(device: str) -> torch.autocast:
+    """A context in which products are made in bfloat16, where the device does that natively."""
+    native = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=native)
 
 
 class Optimiser:
@@ -29,9 +30,7 @@ class Optimiser:
         matrices = {id(value) for value in self._weights}
         self._views = [nn.Parameter(_flat(value.detach(), value)) for value in self._weights]
         self._all, self._rate = trained, rate
-        self._muon = torch.optim.Muon(
-            self._views, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        )
+        self._muon = torch.optim.Muon(self._views, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         self._adamw = torch.optim.AdamW(
             [value for value in trained if id(value) not in matrices],
             lr=rate, betas=(0.9, 0.98), weight_decay=0.0,

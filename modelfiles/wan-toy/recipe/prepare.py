@@ -10,24 +10,26 @@ import numpy as np
 import torch
 import world
 from checkpoint import Run
+from optimise import narrow
+from torch import Tensor
 from train_vae import CONFIG
 
 from wanrun.wan.autoencoder import WanVAE
 
 #: How many clips of this many latent frames a shard has, and how many shards there are.
-SHARDS = {1: (2048, 6), 5: (256, 12)}
+SHARDS = {1: (2048, 6), 5: (256, 20)}
 WORDINGS = 4  # captions of each clip
 _BATCH = 8
 
 
-def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
+def normalise(vae: WanVAE, clips: int = 64) -> WanVAE:
     """Fold the latents' measured statistics into the 1×1×1 convolutions around them.
 
     Wan's constants then normalise this VAE's latents too: channel by channel, mean 0 and deviation 1.
     """
     rng = np.random.default_rng(2)
     batches = [[world.sample(rng) for _ in range(8)] for _ in range(clips // 8)]
-    parts = [vae.encode(world.render(scenes, _device(vae)), {}) for scenes in batches]
+    parts = [_encode(vae, scenes) for scenes in batches]
     latents = torch.cat(parts).transpose(0, 1).flatten(1)
     mean, deviation = latents.mean(1), latents.std(1)
     channels = len(mean)
@@ -42,8 +44,10 @@ def normalise(vae: WanVAE, clips: int = 96) -> WanVAE:
     return vae
 
 
-def _device(vae: WanVAE) -> str:
-    return str(vae.mean.device)
+def _encode(vae: WanVAE, scenes: list[world.Scene]) -> Tensor:
+    device = str(vae.mean.device)
+    with narrow(device):
+        return vae.encode(world.render(scenes, device).to(memory_format=torch.channels_last_3d), {})
 
 
 def load_vae(run: Run) -> WanVAE:
@@ -66,7 +70,7 @@ def shard(vae: WanVAE, index: int, frames: int, folder: Path) -> dict[str, Any]:
         texts = [[captions.caption(scene, rng) for _ in range(WORDINGS)] for scene in scenes]
         seen = [world.cut(scene, 0, 4 * frames - 3) for scene in scenes]
         batches = [seen[start : start + _BATCH] for start in range(0, len(seen), _BATCH)]
-        latents = [vae.encode(world.render(batch, _device(vae)), {}).half().cpu() for batch in batches]
+        latents = [_encode(vae, batch).half().cpu() for batch in batches]
         fresh = path.with_suffix(".part")
         torch.save({"latents": torch.cat(latents), "captions": texts}, fresh)
         fresh.replace(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoint import Run
-from optimise import Optimiser, bf16_pays, cosine
+from optimise import Optimiser, cosine, narrow
 from prepare import SHARDS, load_vae, shard
 from reading import encode, text_encoder, tokenizer
 from torch import Tensor, nn
@@ -119,13 +119,12 @@ def train(run: Run) -> None:
     levels, size, frames, peak, _ = STAGES[run.name]
     data, encoder, model = Data(run, frames), fixed_encoder(run), transformer(run)
     optimiser, average = Optimiser(model, peak), Average(model, 0.998)
-    kind, narrow = torch.device(run.device).type, bf16_pays(run.device)
     for step in run.loop({"model": model, "average": average, "optimiser": optimiser}):
         generator = torch.Generator().manual_seed(step)
         clean, ids = data.batch((list(STAGES).index(run.name), step), size)
         noise = torch.randn(clean.shape, generator=generator).to(run.device)
         sigma = sigmas(size, *levels, generator).to(run.device)
-        with torch.autocast(kind, torch.bfloat16, enabled=narrow):
+        with narrow(run.device):
             context, _ = encode(encoder, ids, run.device)
             loss = loss_of(model, clean.to(run.device), context, sigma, noise)
         norm = optimiser.step(loss, cosine(step, run.steps))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import world
 from checkpoint import Run
-from optimise import Optimiser, bf16_pays, cosine
+from optimise import Optimiser, cosine, narrow
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -101,7 +101,7 @@ def train(run: Run) -> WanVAE:
         torch.manual_seed(step)
         shape = clip_shape(run.name, step / run.steps)
         clips = batch(np.random.default_rng((1, step)), *shape, run.device)
-        with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=bf16_pays(run.device)):
+        with narrow(run.device):
             loss, error = loss_of(vae, clips.to(memory_format=torch.channels_last_3d))
         optimiser.step(loss, cosine(step, run.steps))
         if step % 10 == 0:

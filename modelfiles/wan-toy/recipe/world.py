@@ -128,7 +128,7 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     if motion != "staying still":
         axis = 0 if motion in ("moving left", "moving right") else 1
         way[axis] = 0.2 * speed * (1 if motion in ("moving right", "moving down") else -1)
-    aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.21, 0.23)
+    aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.2, 0.22)
     if relation == "behind":
         side = float(rng.choice((-1.0, 1.0)))
         offsets = [(-0.09 * side, -0.11), (0.09 * side, 0.11)]
@@ -136,7 +136,7 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     else:
         offsets = [(-along, aside), (along, -aside)]
         offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
-        sizes = [float(size) for size in rng.uniform(0.15, 0.18, 2)]
+        sizes = [float(size) for size in rng.uniform(0.15, 0.17, 2)]
     middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.03, 0.03, 2)).float()
     travel = middle + time[:, None] * way
     return [
