@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GROWN = np.log(1.3)  # of the object's side, from first to last
-_STILL = 0.07  # of the picture's side: less movement than this is none
+_STILL = 0.06  # of the picture's side: less movement than this is none
 _ROUND = 0.16  # both axes' range from which a path is a circle
 _RETURNS = 0.09  # up and down at least this far is bouncing
 _ON_FLOOR = 0.935  # below which the lower edge of something that rolls lies

@@ -94,7 +94,7 @@ def _path(rng: np.random.Generator, motion: str, speed: float) -> _Path:
     """Centre, radius and angle of a lone object."""
     time = torch.linspace(0, 1, FRAMES)
     size = float(rng.uniform(0.19, 0.24))
-    low, high = size + 0.03, 0.97 - size
+    low, high = 1.3 * size, 0.96 - size  # a triangle reaches highest
     x = torch.full((FRAMES,), float(rng.uniform(0.3, 0.7)))
     y = torch.full((FRAMES,), float(rng.uniform(0.35, 0.65)))
     radius, angle = torch.full((FRAMES,), size), torch.zeros(FRAMES)
@@ -115,7 +115,7 @@ def _path(rng: np.random.Generator, motion: str, speed: float) -> _Path:
         x, y = (moved, y) if motion in ("moving left", "moving right") else (x, moved)
     elif motion == "circling":
         turn = 2 * torch.pi * (float(rng.uniform(0, 1)) + float(rng.choice((-1.0, 1.0))) * speed * time)
-        x, y = 0.5 + 0.22 * torch.cos(turn), 0.5 + 0.22 * torch.sin(turn)
+        x, y = 0.5 + 0.2 * torch.cos(turn), 0.5 + 0.2 * torch.sin(turn)
     elif motion in ("growing", "shrinking"):
         change = 0.45 + min(0.65 * speed, 0.85) * (time if motion == "growing" else 1 - time)
         radius = size * change
@@ -127,17 +127,17 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     time, way = torch.linspace(0, 1, FRAMES) - 0.5, torch.zeros(2)
     if motion != "staying still":
         axis = 0 if motion in ("moving left", "moving right") else 1
-        way[axis] = 0.2 * speed * (1 if motion in ("moving right", "moving down") else -1)
-    aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.2, 0.22)
+        way[axis] = 0.14 * speed * (1 if motion in ("moving right", "moving down") else -1)
+    aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.185, 0.195)
     if relation == "behind":
         side = float(rng.choice((-1.0, 1.0)))
-        offsets = [(-0.09 * side, -0.11), (0.09 * side, 0.11)]
-        sizes = [float(rng.uniform(0.23, 0.25)), float(rng.uniform(0.16, 0.18))]
+        offsets = [(-0.08 * side, -0.09), (0.08 * side, 0.09)]
+        sizes = [float(rng.uniform(0.215, 0.235)), float(rng.uniform(0.15, 0.17))]
     else:
         offsets = [(-along, aside), (along, -aside)]
         offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
-        sizes = [float(size) for size in rng.uniform(0.15, 0.17, 2)]
-    middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.03, 0.03, 2)).float()
+        sizes = [float(size) for size in rng.uniform(0.135, 0.15, 2)]
+    middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.02, 0.02, 2)).float()
     travel = middle + time[:, None] * way
     return [
         (travel + torch.tensor(offset), torch.full((FRAMES,), size), torch.zeros(FRAMES))
