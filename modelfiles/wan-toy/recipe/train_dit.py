@@ -26,10 +26,10 @@ BOUNDARY, SHIFT, DROPPED = 0.875, 3.0, 0.12
 DIT = WanConfig(width=256, ffn_width=1024, layers=4, in_channels=16, out_channels=16, text_width=256)
 #: Of each stage: noise levels, clips in a batch, latent frames, peak learning rate, the stage before it.
 STAGES = {
-    "pictures": ((0.0, 1.0), 128, 1, 1e-3, ""),
-    "clips": ((0.0, 1.0), 48, 5, 1e-3, "pictures"),
-    "high": ((BOUNDARY, 1.0), 48, 5, 5e-4, "clips"),
-    "low": ((0.0, BOUNDARY), 48, 5, 5e-4, "clips"),
+    "pictures": ((0.0, 1.0), 160, 1, 2e-3, ""),
+    "clips": ((0.0, 1.0), 64, 5, 2e-3, "pictures"),
+    "high": ((BOUNDARY, 1.0), 64, 5, 7e-4, "clips"),
+    "low": ((0.0, BOUNDARY), 64, 5, 7e-4, "clips"),
 }
 
 

@@ -30,7 +30,7 @@ MOVES = ("moving left", "moving right", "moving up", "moving down")
 MOTIONS = ("bouncing", "rolling", *MOVES, "circling", "growing", "shrinking", "staying still")
 SPEEDS = {"slowly": 0.6, "": 1.0, "quickly": 1.4}
 RELATIONS = ("left of", "above", "behind")
-PAIRS = 0.25  # of all scenes show two objects
+PAIRS = 0.35  # of all scenes show two objects
 
 
 @dataclass(frozen=True, slots=True)
