@@ -127,7 +127,7 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     time, way = torch.linspace(0, 1, FRAMES) - 0.5, torch.zeros(2)
     if motion != "staying still":
         axis = 0 if motion in ("moving left", "moving right") else 1
-        way[axis] = 0.14 * speed * (1 if motion in ("moving right", "moving down") else -1)
+        way[axis] = 0.12 * speed * (1 if motion in ("moving right", "moving down") else -1)
     aside, along = rng.uniform(-0.05, 0.05), rng.uniform(0.185, 0.195)
     if relation == "behind":
         side = float(rng.choice((-1.0, 1.0)))
@@ -136,7 +136,7 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     else:
         offsets = [(-along, aside), (along, -aside)]
         offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
-        sizes = [float(size) for size in rng.uniform(0.135, 0.15, 2)]
+        sizes = [float(size) for size in rng.uniform(0.15, 0.165, 2)]
     middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.02, 0.02, 2)).float()
     travel = middle + time[:, None] * way
     return [
