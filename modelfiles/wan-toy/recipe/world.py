@@ -136,7 +136,7 @@ def _pair(rng: np.random.Generator, relation: str, motion: str, speed: float) ->
     else:
         offsets = [(-along, aside), (along, -aside)]
         offsets = offsets if relation == "left of" else [(y, x) for x, y in offsets]
-        sizes = [float(size) for size in rng.uniform(0.15, 0.165, 2)]
+        sizes = [float(size) for size in rng.uniform(0.15, 0.16, 2)]
     middle = torch.tensor([0.5, 0.5]) + torch.tensor(rng.uniform(-0.02, 0.02, 2)).float()
     travel = middle + time[:, None] * way
     return [
