@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.wan.conftest import diffusers_vae, relative_error, store
+from tests.wan.conftest import diffusers_vae, moving_disc, relative_error, store
 from wanrun.errors import FormatError
 from wanrun.gguf.weights import open_weights
 from wanrun.wan.autoencoder import VAEConfig, WanVAE, vae_config_from_shapes
@@ -60,23 +60,10 @@ def test_a_whole_clip_equals_the_stream(version: str, tmp_path: Path) -> None:
     assert relative_error(pixels[1], torch.stack(list(vae.decode_stream(whole[1])), dim=1)) <= 1e-5
 
 
-def _clip(frames: int) -> list[torch.Tensor]:
-    """A red disc that moves over a shaded ground, (3, 64, 64) in -1..1."""
-    row, column = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    ground = torch.tensor([0.9, 0.9, 0.95]).view(3, 1, 1) * (1 - row / 320)
-    red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
-    clip = []
-    for index in range(frames):
-        distance = ((column - 12 - 3 * index).square() + (row - 20 - 2 * index).square()).sqrt()
-        disc = torch.sigmoid(9 - distance)
-        clip.append(2 * (ground * (1 - disc) + red * disc) - 1)
-    return clip
-
-
 def test_bf16_stays_close_to_fp32() -> None:
     with open_weights(TOY) as weights:
         exact, fast = (load_vae(weights, "cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
-    latents = exact.encode_stream(_clip(13))
+    latents = exact.encode_stream(moving_disc(13, 64, 64))
     whole, half = (torch.stack(list(vae.decode_stream(latents))) for vae in (exact, fast))
     assert relative_error(half, whole) <= 1e-2
 

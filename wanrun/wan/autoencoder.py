@@ -106,7 +106,7 @@ class DownStage(nn.Module):
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
         around: Tensor = self.shortcut(x)
-        return around + run(self.downsamples, x, past)
+        return run(self.downsamples, x, past).add_(around)
 
 
 class UpStage(nn.Module):
