@@ -51,7 +51,8 @@ def test_what_it_does_not_suit_is_left_to_torch() -> None:
     assert strips.suits(x, weight)
     assert not strips.suits(x[:, :, :1], weight)
     assert not strips.suits(x.expand(2, -1, -1, -1, -1), weight)
-    assert not strips.suits(x, weight[:3])
+    assert strips.suits(x, weight[:3])
+    assert not strips.suits(x.bfloat16(), weight[:3])
     assert not strips.suits(x, weight[:, :, :, :1, :1])
     with torch.enable_grad():
         assert not strips.suits(x, weight)

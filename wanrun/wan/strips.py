@@ -22,7 +22,8 @@ from wanrun.wan.norm import activate
 
 #: About how much of the input one strip takes.
 _STRIP_BYTES = 4 << 20
-#: With fewer channels on either side the sums cost more than the multiplications that they save.
+#: With fewer channels on either side the sums cost more than the multiplications that they save. Not in fp32,
+#: where torch's conv3d copies its input once per tap: gigabytes for the decoder's last layer.
 _FEWEST_CHANNELS = 16
 
 
@@ -35,7 +36,7 @@ def suits(x: Tensor, weight: Tensor) -> bool:
         and x.shape[2] > 0
         and x.shape[2] % 2 == 0
         and weight.shape[2:] == (3, 3, 3)
-        and min(weight.shape[:2]) >= _FEWEST_CHANNELS
+        and (min(weight.shape[:2]) >= _FEWEST_CHANNELS or x.dtype == torch.float32)
     )
 
 

@@ -35,8 +35,10 @@ class CausalConv3d(nn.Conv3d):
         history = past.get(self)
         frames = F.pad(x, (0, 0, 0, 0, before, 0)) if history is None else torch.cat([history, x], dim=2)
         past[self] = frames[:, :, -before:].clone()
-        if history is None and x.shape[2] == 1:  # the other taps would only multiply zeros
-            return F.conv3d(x, self.weight[:, :, -1:], self.bias, padding=self.padding)
+        if history is None and x.shape[2] == 1:
+            # the other taps would only multiply zeros; in fp32 torch's conv3d would hold a copy per tap
+            sides = self.kernel_size[1] // 2, self.kernel_size[2] // 2
+            return F.conv2d(x[:, :, 0], self.weight[:, :, -1], self.bias, padding=sides)[:, :, None]
         return F.conv3d(frames, self.weight, self.bias, padding=self.padding)
 
 
@@ -83,11 +85,13 @@ class AttentionBlock(nn.Module):
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (batch·frames, channels, height, width)
-        # (batch·frames, 1 head, positions, channels): without the head torch would hold all scores at once
-        rows = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)[:, None]
-        mixed = F.scaled_dot_product_attention(*rows.chunk(3, dim=-1))[:, 0]
-        out = self.proj(mixed.transpose(1, 2).unflatten(2, frames.shape[2:]))
-        added: Tensor = out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        rows = self.norm(frames).flatten(2).transpose(1, 2)  # (batch·frames, positions, channels)
+        # one head, channels innermost: any other way torch would hold the scores of all pairs at once
+        qkv = F.linear(rows, self.to_qkv.weight.flatten(1), self.to_qkv.bias)[:, None]
+        mixed = F.scaled_dot_product_attention(*qkv.chunk(3, dim=-1))[:, 0]
+        out = F.linear(mixed, self.proj.weight.flatten(1), self.proj.bias)
+        pictures = out.transpose(1, 2).unflatten(2, frames.shape[2:])
+        added: Tensor = pictures.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
         return x + added
 
 
