@@ -88,7 +88,8 @@ class AttentionBlock(nn.Module):
         rows = self.norm(frames).flatten(2).transpose(1, 2)  # (batch·frames, positions, channels)
         # one head, channels innermost: any other way torch would hold the scores of all pairs at once
         qkv = F.linear(rows, self.to_qkv.weight.flatten(1), self.to_qkv.bias)[:, None]
-        mixed = F.scaled_dot_product_attention(*qkv.chunk(3, dim=-1))[:, 0]
+        query, key, value = qkv.chunk(3, dim=-1)
+        mixed = F.scaled_dot_product_attention(query, key, value)[:, 0]
         out = F.linear(mixed, self.proj.weight.flatten(1), self.proj.bias)
         pictures = out.transpose(1, 2).unflatten(2, frames.shape[2:])
         added: Tensor = pictures.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
