@@ -49,8 +49,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_video_arrives_and_sampling_is_not_repeated(
     decoder: str, model: Path, home: Path, tmp_path: Path
 ) -> None:
-    # the limit is on addresses, of which the C library would reserve plenty for every thread
-    environment = os.environ | {"WANRUN_HOME": str(home), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    # the limit is on addresses: the C library must neither reserve them for every thread nor keep freed ones
+    exact = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | exact | {"WANRUN_HOME": str(home)}
 
     def start(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
