@@ -60,8 +60,8 @@ format: install-dev  ## put everything into the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install-dev  ## measure speed and memory as ratios against peers
-	$(BIN)/python -m tests.benchmarks
+bench: install-dev  ## measure speed and memory as ratios against peers; BENCH=--quick is a trial
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 test-gpu: install-dev  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

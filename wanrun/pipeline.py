@@ -8,13 +8,14 @@ can share it; a single run closes each part before the next one is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
+from wanrun.errors import InvalidRequest
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -59,10 +60,21 @@ def open_denoiser(bundle: Bundle, request: GenerationRequest, device: str = "aut
 
 
 def open_decoder(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Decoder:
-    """The decoder that the request names."""
-    path = bundle.components["preview" if request.decoder == "tiny" else "vae"].path
-    decoder: Decoder = plugins.load("decoders", request.decoder)(path, device, request.precision)
-    return decoder
+    """The decoder that the request names; of several, joined by "+", the first that memory suffices for.
+
+    Raises InvalidRequest when the bundle lacks a decoder's file.
+    """
+    from wanrun.decoders.fallback import Fallback
+
+    openers: list[tuple[str, Callable[[], Decoder]]] = []
+    for name in request.decoder.split("+"):
+        role = "preview" if name == "tiny" else "vae"
+        if role not in bundle.components:
+            raise InvalidRequest(f"{bundle.name} has no {role.upper()}, which the decoder {name} needs")
+        path = bundle.components[role].path
+        opener = partial(plugins.load("decoders", name), path, device, request.precision)
+        openers.append((name, opener))
+    return openers[0][1]() if len(openers) == 1 else Fallback(openers)
 
 
 def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress = silent) -> Conditioning:

@@ -32,10 +32,11 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
     problems: list[str] = []
     values = dict(bundle.parameters) | _checked(asked, problems)
     for group, key in (("samplers", "sampler"), ("schedules", "schedule"), ("decoders", "decoder")):
-        if key in values and values[key] not in plugins.names(group):
-            problems.append(
-                f"{key} {values[key]!r} is not known; there are {', '.join(plugins.names(group))}"
-            )
+        asked_for = str(values.get(key, ""))
+        # decoders may stand in for each other: vae+tiny
+        for name in asked_for.split("+") if key == "decoder" else [asked_for]:
+            if key in values and name not in plugins.names(group):
+                problems.append(f"{key} {name!r} is not known; there are {', '.join(plugins.names(group))}")
     if len(prompt) > _PROMPT_LIMIT:
         problems.append(f"the prompt has {len(prompt)} characters; at most {_PROMPT_LIMIT} are read")
     identity = identify(read_header(next(iter(bundle.experts.values())).path))
@@ -44,7 +45,7 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
             f"{bundle.name} animates a picture ({identity.variant}): it cannot start from words alone"
         )
     decoder = str(values.get("decoder", "vae"))
-    if decoder == "tiny" and "preview" not in bundle.components:
+    if "tiny" in decoder.split("+") and "preview" not in bundle.components:
         problems.append(
             f"{bundle.name} has no tiny decoder (a PREVIEW line in its Modelfile); use the decoder vae"
         )

@@ -1,8 +1,15 @@
-"""Runs every benchmark: ``python -m tests.benchmarks``. Each prints ratios measured in one run."""
+"""Runs the benchmarks: ``python -m tests.benchmarks [--quick]``. Each prints ratios measured in one run.
+
+``experts`` and ``download`` are run by themselves: the one wants 18 GB of disk, the other an idle machine.
+Options are those of ``tests.benchmarks.peers``.
+"""
 
 from __future__ import annotations
 
-from tests.benchmarks import forward, gguf_open
+import sys
 
-for benchmark in (gguf_open, forward):
-    benchmark.main()
+from tests.benchmarks import forward, gguf_open, peers
+
+gguf_open.main([])
+forward.main()
+sys.exit(peers.main())

@@ -29,10 +29,10 @@ def fastest(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=256_384)
-    count = parser.parse_args().tokens
+    count = parser.parse_args(arguments).tokens
     metadata = {
         "general.architecture": "t5encoder",
         "tokenizer.ggml.tokens": [f"▁token{i}" for i in range(count)],

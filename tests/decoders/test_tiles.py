@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import wanrun
-from wanrun.decoders.stream import StreamDecoder, load_full
+from tests.wan.conftest import moving_disc
+from wanrun.decoders.fallback import Fallback
+from wanrun.decoders.stream import StreamDecoder, load_full, out_of_memory
 from wanrun.decoders.tiles import spans, tiled
-from wanrun.errors import OutOfMemoryBudget
+from wanrun.errors import InvalidRequest, OutOfMemoryBudget
+from wanrun.types import Decoder
 
 VAE = Path(__file__).parents[2] / "modelfiles" / "wan-toy" / "wan-toy-vae.safetensors"
 
@@ -49,17 +51,38 @@ def test_what_looks_at_single_positions_is_the_same_in_tiles() -> None:
 
 
 @torch.inference_mode()
-def test_seams_are_small() -> None:
-    clip = wanrun.generate("wan-toy", "a red ball rolling on a white surface", seed=1, steps=4, frames=5)
-    wide = [np.tile(frame, (2, 3, 1)) for frame in clip.frames]
+@pytest.mark.parametrize(("tile", "decibels"), [(12, 46), (8, 40)])
+def test_seams_are_small(tile: int, decibels: float) -> None:
+    """Against the picture decoded whole; measured: 52 and 46 dB, and at worst 0.10 and 0.15 of the range."""
     with load_full(VAE, "cpu", "fp32") as decoder:
-        latents = decoder.encode(wide)
         vae = decoder._autoencoder
         assert vae is not None
+        latents = vae.encode_stream(moving_disc(5, 112, 176))
         whole = torch.stack(list(vae.decode_stream(latents)))
-        parts = torch.stack(list(tiled(vae.decode_stream, latents, 12)))
-    psnr = -10 * math.log10(float(((whole - parts) / 2).square().mean()))
-    assert psnr > 35
+        parts = torch.stack(list(tiled(vae.decode_stream, latents, tile)))
+    error = (whole - parts).abs() / 2
+    assert -10 * math.log10(float(error.square().mean())) > decibels
+    assert float(error.max()) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+        (ValueError("can't"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) == expected
 
 
 class Hungry(torch.nn.Module):
@@ -95,6 +118,30 @@ def test_what_fits_in_no_tile_is_refused_and_other_errors_stay() -> None:
         list(decoder.frames(torch.zeros(16, 2, 30, 50)))
     with load_full(VAE, "cpu", "fp32") as full, pytest.raises(RuntimeError, match="size of tensor"):
         list(full._pixels(full._open(), torch.zeros(9, 1, 2, 2)))
+
+
+def test_another_decoder_goes_on_where_tiles_do_not_help(caplog: pytest.LogCaptureFixture) -> None:
+    opened: list[str] = []
+
+    def opener(name: str, most: int, frames: int) -> tuple[str, Callable[[], Decoder]]:
+        def start() -> Decoder:
+            opened.append(name)
+            return StreamDecoder(Hungry(most, frames), 16, -1.0, "cpu")  # type: ignore[arg-type]
+
+        return name, start
+
+    latents = torch.zeros(16, 2, 30, 50)
+    with Fallback([opener("vae", 1, 2), opener("tiny", 10_000, 0)]) as decoder:
+        frames = list(decoder.frames(latents))
+        assert opened == ["vae", "tiny"]
+        assert [int(frame[0, 0, 0]) for frame in frames] == [round((1 + n / 10) * 127.5) for n in range(5)]
+        assert "going on with tiny after 2 frames" in caplog.text
+        assert len(list(decoder.frames(latents))) == 5
+        assert opened == ["vae", "tiny"]  # what did not fit once is not tried again
+    with Fallback([opener("vae", 1, 0), opener("tiny", 1, 0)]) as decoder, pytest.raises(OutOfMemoryBudget):
+        list(decoder.frames(latents))
+    with Fallback([opener("vae", 10_000, 0)]) as decoder, pytest.raises(InvalidRequest, match="16 channels"):
+        next(decoder.frames(latents[:1]))
 
 
 _LIMITED = """

@@ -79,3 +79,16 @@ def _no_gradients() -> Iterator[None]:
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Relative L2 distance."""
     return float((ours - theirs).norm() / theirs.norm())
+
+
+def moving_disc(frames: int, height: int, width: int) -> list[torch.Tensor]:
+    """A red disc that moves over a shaded ground, (3, height, width) in -1..1."""
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    ground = torch.tensor([0.9, 0.9, 0.95]).view(3, 1, 1) * (1 - 0.2 * row / height)
+    red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
+    clip = []
+    for index in range(frames):
+        x, y = width * (0.2 + 0.05 * index), height * (0.3 + 0.03 * index)
+        disc = torch.sigmoid(0.14 * height - ((column - x).square() + (row - y).square()).sqrt())
+        clip.append(2 * (ground * (1 - disc) + red * disc) - 1)
+    return clip

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tests.wan.conftest import diffusers_vae, relative_error, store
+from tests.wan.conftest import diffusers_vae, moving_disc, relative_error, store
 from wanrun.errors import FormatError
 from wanrun.gguf.weights import open_weights
 from wanrun.wan.autoencoder import VAEConfig, WanVAE, vae_config_from_shapes
 from wanrun.wan.load import load_vae
 from wanrun.wan.statistics import MEAN_16, MEAN_48, STD_16, STD_48
+from wanrun.wan.vae import AttentionBlock
 
+TOY = Path(__file__).parents[2] / "modelfiles" / "wan-toy" / "wan-toy-vae.safetensors"
 STATISTICS = {"2.1": (MEAN_16, STD_16), "2.2": (MEAN_48, STD_48)}
 
 
@@ -57,6 +60,22 @@ def test_a_whole_clip_equals_the_stream(version: str, tmp_path: Path) -> None:
     assert relative_error(whole[1], vae.encode_stream(clip[1].unbind(1))) <= 1e-5
     pixels = vae.decode(whole, {}).clamp(-1, 1)
     assert relative_error(pixels[1], torch.stack(list(vae.decode_stream(whole[1])), dim=1)) <= 1e-5
+
+
+def test_bf16_stays_close_to_fp32() -> None:
+    with open_weights(TOY) as weights:
+        exact, fast = (load_vae(weights, "cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
+    latents = exact.encode_stream(moving_disc(13, 64, 64))
+    whole, half = (torch.stack(list(vae.decode_stream(latents))) for vae in (exact, fast))
+    assert relative_error(half, whole) <= 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_never_holds_the_scores_of_all_pairs(dtype: torch.dtype) -> None:
+    block = AttentionBlock(48).to(dtype)
+    frame = torch.randn(1, 48, 1, 6, 10, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):  # which raises where it cannot be used
+        assert block.stream(frame, {}).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_widths_are_read_from_the_shapes_of_the_published_vaes() -> None:

@@ -24,6 +24,15 @@ from wanrun.wan.tiny import TinyVAE
 _log = getLogger(__name__)
 #: Sides in latent positions of the tiles that are tried when memory runs out, one after the other.
 _TILES = (48, 24, 12)
+#: What torch, the C++ library and oneDNN say of it. oneDNN tells no reason, but a convolution that it has
+#: accepted fails for want of memory for its buffers or its code.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
 
 
 class StreamDecoder(Resource):
@@ -66,7 +75,7 @@ class StreamDecoder(Resource):
             del pictures  # with the features that it keeps, and the cycle of its traceback
             gc.collect()
         raise OutOfMemoryBudget(
-            "the decoder does not fit in memory even in small tiles: free some, or use --decoder tiny"
+            "the decoder does not fit in memory even in small tiles: free some, or use --decoder vae+tiny"
         )
 
     @torch.inference_mode()
@@ -89,7 +98,7 @@ class StreamDecoder(Resource):
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the CPU or on a device, rather than anything else."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _in_inference(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -1,7 +1,9 @@
 """Decodes in tiles that overlap, for pictures whose whole decoding does not fit in memory.
 
 Only one tile's activations and feature cache exist at a time; the price is that the pixels of all frames are
-held, in half precision, until the last tile is done.
+held, in half precision, until the last tile is done. There are no tiles in time: every tile is decoded one
+latent frame at a time anyway, with exactly the past that its layers remember, which no shorter piece of the
+clip could do with less memory.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ _ALL = (
     Parameter("guidance_low", "number", "guidance scale of the low-noise expert", 0, 50),
     Parameter("seed", "integer", "seed of the noise", 0, 2**32 - 1),
     Parameter("precision", "name", "arithmetic of the model", choices=("fp32", "bf16", "auto")),
-    Parameter("decoder", "name", "decoder plugin"),
+    Parameter("decoder", "name", "decoder plugin; in vae+tiny the second where memory fails the first"),
 )
 
 #: Every parameter by name, in the order in which they are shown and printed.

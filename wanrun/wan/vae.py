@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wanrun.wan import strips
+from wanrun.wan.norm import ChannelNorm
+from wanrun.wan.upsample import DoubledConv
+
 #: What each layer keeps between the chunks of one clip; empty at the clip's start.
 Past = dict[nn.Module, Tensor]
 
@@ -29,28 +33,13 @@ class CausalConv3d(nn.Conv3d):
         if not before:
             return F.conv3d(x, self.weight, self.bias)
         history = past.get(self)
-        frames = torch.cat(
-            [x.new_zeros(*x.shape[:2], before, *x.shape[3:]) if history is None else history, x], 2
-        )
+        frames = F.pad(x, (0, 0, 0, 0, before, 0)) if history is None else torch.cat([history, x], dim=2)
         past[self] = frames[:, :, -before:].clone()
-        if history is None and x.shape[2] == 1:  # the other taps would only multiply zeros
-            return F.conv3d(x, self.weight[:, :, -1:], self.bias, padding=self.padding)
+        if history is None and x.shape[2] == 1:
+            # the other taps would only multiply zeros; in fp32 torch's conv3d would hold a copy per tap
+            sides = self.kernel_size[1] // 2, self.kernel_size[2] // 2
+            return F.conv2d(x[:, :, 0], self.weight[:, :, -1], self.bias, padding=sides)[:, :, None]
         return F.conv3d(frames, self.weight, self.bias, padding=self.padding)
-
-
-class ChannelNorm(nn.Module):
-    """Each position's channel vector scaled to length √channels, times gamma."""
-
-    def __init__(self, channels: int, spatial_dims: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * spatial_dims))
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        # written out: torch's norm over a strided dimension is several times slower on the CPU
-        length = wide.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
-        scale: Tensor = self.gamma * x.shape[1] ** 0.5
-        return (wide / length).to(x.dtype) * scale.to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -71,14 +60,18 @@ class ResidualBlock(nn.Module):
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
         part = self.residual
-        h = _conv(part["2"], F.silu(part["0"](x)), past)
-        h = _conv(part["6"], F.silu(part["3"](h)), past)
-        return h + (x if self.shortcut is None else self.shortcut(x))
+        h = _activated_conv(part["0"], part["2"], x, past)
+        h = _activated_conv(part["3"], part["6"], h, past)
+        return h.add_(x if self.shortcut is None else self.shortcut(x))
 
 
-def _conv(layer: nn.Module, x: Tensor, past: Past) -> Tensor:
-    assert isinstance(layer, CausalConv3d)
-    return layer.stream(x, past)
+def _activated_conv(norm: nn.Module, conv: nn.Module, x: Tensor, past: Past) -> Tensor:
+    """Norm, activation and convolution of the clip's next ``x``."""
+    assert isinstance(norm, ChannelNorm) and isinstance(conv, CausalConv3d) and conv.bias is not None
+    if not strips.suits(x, conv.weight):
+        return conv.stream(norm.activated(x), past)
+    out, past[conv] = strips.convolve(x, norm.scale, conv.weight, conv.bias, past.get(conv))
+    return out
 
 
 class AttentionBlock(nn.Module):
@@ -92,10 +85,14 @@ class AttentionBlock(nn.Module):
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (batch·frames, channels, height, width)
-        query, key, value = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        out = self.proj(mixed.transpose(1, 2).unflatten(2, frames.shape[2:]))
-        added: Tensor = out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        rows = self.norm(frames).flatten(2).transpose(1, 2)  # (batch·frames, positions, channels)
+        # one head, channels innermost: any other way torch would hold the scores of all pairs at once
+        qkv = F.linear(rows, self.to_qkv.weight.flatten(1), self.to_qkv.bias)[:, None]
+        query, key, value = qkv.chunk(3, dim=-1)
+        mixed = F.scaled_dot_product_attention(query, key, value)[:, 0]
+        out = F.linear(mixed, self.proj.weight.flatten(1), self.proj.bias)
+        pictures = out.transpose(1, 2).unflatten(2, frames.shape[2:])
+        added: Tensor = pictures.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
         return x + added
 
 
@@ -136,28 +133,26 @@ class Upsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, temporal: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest-exact"),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        )
+        # the checkpoint counts the doubling too
+        self.resample = nn.Sequential(nn.Identity(), DoubledConv(in_channels, out_channels))
         self.time_conv = CausalConv3d(in_channels, 2 * in_channels, (3, 1, 1)) if temporal else None
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
         if self.time_conv is not None:
             if self not in past:
                 past[self] = x.new_empty(0)  # only marks that the first frame has gone through
-                x = torch.cat([x[:, :, :1], self._double(x[:, :, 1:], past)], dim=2)
+                if x.shape[2] > 1:
+                    x = torch.cat([x[:, :, :1], self._double(x[:, :, 1:], past)], dim=2)
             else:
                 x = self._double(x, past)
         return _per_frame(self.resample, x)
 
     def _double(self, x: Tensor, past: Past) -> Tensor:
-        if not x.shape[2]:
-            return x
         assert self.time_conv is not None
-        # (batch, 2, channels, frames, height, width)
-        pairs: Tensor = self.time_conv.stream(x, past).unflatten(1, (2, -1))
-        return pairs.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+        # (batch, frames, height, width, 2, channels): the channels stay innermost
+        pairs = self.time_conv.stream(x, past).movedim(1, -1).unflatten(-1, (2, -1))
+        doubled: Tensor = pairs.movedim(-2, 2).flatten(1, 2).movedim(-1, 1)
+        return doubled
 
 
 Layer = CausalConv3d | ResidualBlock | AttentionBlock | Downsample | Upsample
@@ -185,4 +180,4 @@ class OutputHead(nn.ModuleDict):
         super().__init__({"0": ChannelNorm(in_channels, 3), "2": CausalConv3d(in_channels, out_channels, 3)})
 
     def stream(self, x: Tensor, past: Past) -> Tensor:
-        return _conv(self["2"], F.silu(self["0"](x)), past)
+        return _activated_conv(self["0"], self["2"], x, past)
