@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import forward, gguf_open
+from tests.benchmarks import forward, gguf_open, plan
 
-for benchmark in (gguf_open, forward):
+for benchmark in (gguf_open, forward, plan):
     benchmark.main()

@@ -48,18 +48,18 @@ def show_plan(
     """Print the plan; OutOfMemoryBudget afterwards when it does not fit."""
     from wanrun.runtime.estimate import open_estimator
 
-    _announce(device, quiet=as_json)
+    _announce(device, as_json)
     estimator = open_estimator(bundle, device, memory)
     planned = estimator.plan(request)
     click.echo(json.dumps(_described(planned)) if as_json else _tabulated(planned))
     estimator.check(request)
 
 
-def checked(bundle: Bundle, request: GenerationRequest, device: str, memory: int | None) -> Plan:
+def checked(bundle: Bundle, request: GenerationRequest, device: str, memory: int | None, quiet: bool) -> Plan:
     """The plan of a run that fits; OutOfMemoryBudget otherwise."""
     from wanrun.runtime.estimate import open_estimator
 
-    _announce(device, quiet=False)
+    _announce(device, quiet)
     return open_estimator(bundle, device, memory).check(request)
 
 

@@ -63,7 +63,7 @@ def run(
     if only_plan:
         show_plan(bundle, request, device, memory, as_json)
         return
-    planned = checked(bundle, request, device, memory)
+    planned = checked(bundle, request, device, memory, quiet=as_json)
     if not as_json and kept is None:
         click.echo(f"Plan: {summary(planned)}", err=True)
     from wanrun.runtime.generate import frames

@@ -14,7 +14,7 @@ from wanrun.runtime.free import free_memory
 from wanrun.runtime.machine import Machine
 from wanrun.runtime.parts import read_parts
 from wanrun.runtime.planner import Plan, plan
-from wanrun.runtime.shapes import Job
+from wanrun.runtime.shapes import Job, Parts
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
@@ -32,10 +32,10 @@ class Estimator:
     limit: int
     told: bool
 
-    def plan(self, request: GenerationRequest, quant: str | None = None) -> Plan:
-        """The plan of ``request``, with the experts as the mix ``quant`` would make them if one is named."""
+    def plan(self, request: GenerationRequest, parts: Parts | None = None) -> Plan:
+        """The plan of ``request``, with other ``parts`` than the bundle's if they are given."""
         precision = self.machine.pick(request.precision)
-        parts = read_parts(self.bundle, request.decoder, precision, quant)
+        parts = parts or read_parts(self.bundle, request.decoder, precision)
         job = describe(self.bundle, request, precision)
         if not self.machine.device_bytes:
             return plan(parts, job, self.machine, self.limit)
@@ -49,9 +49,14 @@ class Estimator:
         if planned.fits:
             return planned
 
+        precision, read = self.machine.pick(request.precision), {}
+
         def replan(changes: Mapping[str, Any]) -> Plan:
-            quant = changes.get("quant")
-            return self.plan(changed(request, changes), None if quant is None else quant.upper())
+            other = changed(request, changes)
+            key = other.decoder, changes.get("quant")
+            if key not in read:
+                read[key] = read_parts(self.bundle, other.decoder, precision, key[1])
+            return self.plan(other, read[key])
 
         found = advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)
         raise OutOfMemoryBudget(advice.explain(planned, found, self.told))

@@ -117,6 +117,10 @@ def parse(values: Mapping[str, object]) -> Machine:
     rates = _mapping(values["rates"])
     if set(rates) != set(ITEM_BYTES):
         raise ValueError("other precisions than this version's")
+    if values["precision"] not in ITEM_BYTES or not isinstance(values["device"], str):
+        raise ValueError("an unknown precision or device")
+    if not values["write"] or not all(_mapping(each)[name] for each in rates.values() for name in _DIVISORS):
+        raise ValueError("a speed of zero")
     return Machine(
         **{name: str(values[name]) for name in ("device", "precision")},
         **{name: _number(values[name]) for name in _NUMBERS},
@@ -136,6 +140,7 @@ _NUMBERS = (
     "write",
     "device_bytes",
 )
+_DIVISORS = ("linear", "attention", "tiny")
 _SPEEDS = ("linear", "attention", "block_s", "element_s", "tiny", "prepare_s")
 
 
