@@ -129,7 +129,7 @@ def _tensors(random: np.random.Generator) -> Iterator[TensorSource]:
 
 def measure(words: list[str], folder: Path) -> Taken:
     """Run ``wanrun WORDS`` in a process and watch it."""
-    started, peak = time.perf_counter(), 0
+    started, peak, highest, mapped = time.perf_counter(), 0, 0, 0
     command = [sys.executable, "-m", "wanrun.cli", *words]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
@@ -137,12 +137,16 @@ def measure(words: list[str], folder: Path) -> Taken:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
-            peak = max(peak, sum(map(_held, _family(process.pid))), _highest(process.pid))
+            peak = max(peak, sum(map(_held, _family(process.pid))))
+            # the system's own record misses nothing, and mapped files only grow until the process ends
+            own = _status(process.pid)
+            highest = max(highest, own.get("VmHWM", 0))
+            mapped = max(mapped, own.get("RssFile", 0))
             time.sleep(_POLL_S)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit((folder / "log").read_text(errors="replace"))
-    return Taken(peak, time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
+    return Taken(max(peak, highest - mapped), time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
 
 
 def _family(pid: int) -> list[int]:
@@ -166,12 +170,6 @@ def _status(pid: int) -> dict[str, int]:
 def _held(pid: int) -> int:
     status = _status(pid)
     return status.get("RssAnon", 0) + status.get("RssShmem", 0)
-
-
-def _highest(pid: int) -> int:
-    """The system's own record of the highest, of which mapped files, which only grow, are taken off."""
-    status = _status(pid)
-    return status.get("VmHWM", 0) - status.get("RssFile", 0)
 
 
 def _wanrun(*words: str) -> str:

@@ -40,6 +40,7 @@ def test_a_run_can_be_planned_only(home: Path) -> None:
     plan = done("plan", "wan-toy", "a ball", "--size", "128x128")
     run = done("run", "wan-toy", "a ball", "--size", "128x128", "--plan")
     assert plan.splitlines()[:-1] == run.splitlines()[:-1]  # what is free changes by itself
+    assert done("run", "wan-toy", "--plan").startswith("PHASE")
     assert not (home / "runs").exists()
 
 

@@ -52,7 +52,7 @@ def test_parts_are_read_from_headers(toy: Bundle) -> None:
     assert high.stored.copied_bytes + high.stored.kept_bytes < 2 * toy.components["high_noise"].size
     assert isinstance(parts.decoder, Autoencoder)
     assert (parts.decoder.width, parts.decoder.latent_channels, parts.decoder.patch) == (16, 16, 1)
-    assert (parts.encoder.width, parts.encoder.layers, parts.encoder.kind) == (256, 2, "F16")
+    assert (parts.encoder.width, parts.encoder.heads, parts.encoder.kind) == (256, 4, "F16")
 
 
 def test_a_mix_makes_experts_smaller_without_a_file(toy: Bundle) -> None:

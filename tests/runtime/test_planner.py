@@ -14,11 +14,11 @@ from wanrun.runtime.shapes import Autoencoder, Job, Parts, Stored, TextEncoder, 
 GB = 10**9
 WEIGHTS = 1_000_000_000
 EXPERT = Transformer(
-    "high_noise", 1536, 8960, 30, 16, 16, Stored(GB, {}, 3 * 10**6, GB), {"Q8_0": WEIGHTS}, 300, 1536 * 8960
+    "high_noise", 1536, 8960, 30, 16, Stored(GB, 3 * 10**6, GB), {"Q8_0": WEIGHTS}, 300, 1536 * 8960
 )
-ENCODER = TextEncoder(4096, 10240, 24, 64, 256384, "Q8_0", 4_630_000_000, Stored(6 * GB))
-VAE = Autoencoder(96, 16, 1, Stored(250 * 10**6, {}, 250 * 10**6, 0))
-TINY = TinyAutoencoder(16, 1, Stored(20 * 10**6, {}, 20 * 10**6, 0))
+ENCODER = TextEncoder(4096, 10240, 64, 256384, "Q8_0", 4_630_000_000, Stored(6 * GB))
+VAE = Autoencoder(96, 16, 1, Stored(250 * 10**6, 250 * 10**6, 0))
+TINY = TinyAutoencoder(16, 1, Stored(20 * 10**6, 20 * 10**6, 0))
 PARTS = Parts(ENCODER, (EXPERT, replace(EXPERT, role="low_noise")), VAE)
 JOB = Job((16, 9, 60, 104), 33, 832, 480, (8, 32), 2, 60, "bf16")
 

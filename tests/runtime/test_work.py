@@ -33,7 +33,7 @@ def test_a_forward_takes_what_was_counted_by_hand(
     d, ffn, layers, stride = MODELS[model]
     positions = ((frames - 1) // 4 + 1) * (height // stride // 2) * (width // stride // 2)
     assert positions == tokens
-    counted = work.forward(Transformer("diffusion", d, ffn, layers, 16, 16, NOTHING), positions)
+    counted = work.forward(Transformer("diffusion", d, ffn, layers, 16, NOTHING), positions)
     assert (counted.linear + counted.attention) / 1e12 == pytest.approx(total, rel=0.02)
 
 
@@ -59,5 +59,5 @@ def test_a_decode_takes_what_was_counted_by_hand(
 
 
 def test_a_prompt_takes_two_operations_for_each_weight_and_token() -> None:
-    encoder = TextEncoder(4096, 10240, 24, 64, 256384, "Q8_0", 4_630_000_000, NOTHING)
+    encoder = TextEncoder(4096, 10240, 64, 256384, "Q8_0", 4_630_000_000, NOTHING)
     assert work.encode(encoder, 60) / 1e12 == pytest.approx(0.56, rel=0.01)

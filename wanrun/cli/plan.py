@@ -10,12 +10,15 @@ import click
 from wanrun import settings
 from wanrun.cli.options import request_options
 from wanrun.cli.tables import table
+from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.types import Bundle, GenerationRequest
 
 if TYPE_CHECKING:
     from wanrun.runtime.planner import Plan
 
 _TITLES = {"start": "starting", "text": "text encoder", "vae": "VAE", "tiny": "tiny decoder"}
+#: Of ordinary length, for the prompt that is not known yet.
+SOME_PROMPT = 20 * "word "
 _MEASURING = "Measuring this machine; it happens once and takes some seconds."
 
 
@@ -35,8 +38,7 @@ def plan(
     from wanrun.request import resolve
 
     bundle = load(model)
-    # a prompt of ordinary length stands for the one that is not known yet
-    request = resolve(bundle, prompt or 20 * "word ", asked)
+    request = resolve(bundle, prompt or SOME_PROMPT, asked)
     for note in request.notes:
         click.echo(f"Note: {note}", err=True)
     show_plan(bundle, request, device or settings.get("device"), memory, as_json)
@@ -55,12 +57,24 @@ def show_plan(
     estimator.check(request)
 
 
-def checked(bundle: Bundle, request: GenerationRequest, device: str, memory: int | None, quiet: bool) -> Plan:
-    """The plan of a run that fits; OutOfMemoryBudget otherwise."""
+def checked(
+    bundle: Bundle, request: GenerationRequest, device: str, memory: int | None, quiet: bool
+) -> Plan | None:
+    """The plan of a run that fits; OutOfMemoryBudget otherwise.
+
+    None, with a note, on a machine that cannot be measured: that is no reason not to run.
+    """
     from wanrun.runtime.estimate import open_estimator
 
     _announce(device, quiet)
-    return open_estimator(bundle, device, memory).check(request)
+    try:
+        estimator = open_estimator(bundle, device, memory)
+    except InvalidRequest:
+        raise
+    except WanrunError as error:
+        click.echo(f"Note: this run is not planned: {error}", err=True)
+        return None
+    return estimator.check(request)
 
 
 def summary(planned: Plan) -> str:

@@ -14,7 +14,7 @@ import click
 
 from wanrun import settings
 from wanrun.cli.options import request_options
-from wanrun.cli.plan import checked, show_plan, summary
+from wanrun.cli.plan import SOME_PROMPT, checked, show_plan, summary
 from wanrun.cli.saving import FORMATS, Video, save
 from wanrun.errors import InvalidRequest
 from wanrun.runtime import runs
@@ -54,9 +54,10 @@ def run(
     # before torch is imported, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
     started = time.monotonic()
-    kept, bundle, request = (
-        _resumed(resume, model, asked) if resume else (None, *_asked(model, prompt, asked))
-    )
+    if resume:
+        kept, bundle, request = _resumed(resume, model, asked)
+    else:
+        kept, bundle, request = _asked(model, SOME_PROMPT if only_plan and not prompt else prompt, asked)
     for note in request.notes:
         click.echo(f"Note: {note}", err=True)
     device = device or settings.get("device")
@@ -64,7 +65,7 @@ def run(
         show_plan(bundle, request, device, memory, as_json)
         return
     planned = checked(bundle, request, device, memory, quiet=as_json)
-    if not as_json and kept is None:
+    if planned is not None and not as_json and kept is None:
         click.echo(f"Plan: {summary(planned)}", err=True)
     from wanrun.runtime.generate import frames
 
@@ -74,14 +75,16 @@ def run(
         save(made, Video(bundle, request, output, file_format), as_json, started)
 
 
-def _asked(model: str | None, prompt: str | None, asked: dict[str, Any]) -> tuple[Bundle, GenerationRequest]:
+def _asked(
+    model: str | None, prompt: str | None, asked: dict[str, Any]
+) -> tuple[Run | None, Bundle, GenerationRequest]:
     from wanrun import load
     from wanrun.request import resolve
 
     if model is None:
         raise click.UsageError("say which model to use: wanrun run MODEL PROMPT")
     bundle = load(model)
-    return bundle, resolve(bundle, _prompt(prompt), asked)
+    return None, bundle, resolve(bundle, _prompt(prompt), asked)
 
 
 def _resumed(

@@ -53,8 +53,10 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
     One latent frame is decoded at a time, so their number does not matter.
     """
     item, positions = ITEM_BYTES[job.precision], job.latent[2] * job.latent[3]
-    tiny = isinstance(decoder, TinyAutoencoder)
-    layers = list(tiny_convolutions(decoder) if tiny else convolutions(decoder))
+    if isinstance(decoder, TinyAutoencoder):
+        layers = list(tiny_convolutions(decoder))
+    else:
+        layers = list(convolutions(decoder))
     past = sum(_remembered(layer, positions, item) for layer in layers)
     most = max(_held(layer, positions, item) for layer in layers)
     if isinstance(decoder, TinyAutoencoder):

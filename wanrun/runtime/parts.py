@@ -74,11 +74,8 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
         config.width,
         config.ffn_width,
         config.layers,
-        config.in_channels,
         config.out_channels,
-        Stored(
-            stored.file_bytes + packed_bytes, packed, stored.copied_bytes, stored.kept_bytes + packed_bytes
-        ),
+        Stored(stored.file_bytes + packed_bytes, stored.copied_bytes, stored.kept_bytes + packed_bytes),
         dict(packed),
         matrices,
         largest,
@@ -99,12 +96,11 @@ def read_encoder(component: Component) -> TextEncoder:
     return TextEncoder(
         identity.width or 0,
         identity.ffn or 0,
-        identity.layers or 0,
         identity.heads or 0,
         table.shape[0] if table is not None and table.shape else 0,
         kinds.most_common(1)[0][0] if kinds else "F16",
         kinds.total(),
-        Stored(component.size, kinds, 0, component.size),
+        Stored(component.size, 0, component.size),
     )
 
 
@@ -140,14 +136,12 @@ def _is_linear(name: str, infos: Mapping[str, TensorInfo]) -> bool:
 
 def _stored(uses: Iterable[_Use]) -> Stored:
     """What these tensors take, each kept where it lies in the file if it already is what is wanted."""
-    kinds: Counter[str] = Counter()
     file_bytes = copied = kept = 0
     for use in uses:
-        kinds[use.kind] += use.elements
         file_bytes += use.nbytes
         item = ITEM_BYTES[use.wanted]
         if use.kind == _STORED_AS[use.wanted] and use.offset % item == 0:
             kept += use.nbytes
         else:
             copied += use.elements * item
-    return Stored(file_bytes, kinds, copied, kept)
+    return Stored(file_bytes, copied, kept)

@@ -25,8 +25,6 @@ from wanrun.runtime.shapes import ITEM_BYTES, Autoencoder, Job, Parts, TinyAutoe
 
 #: Bytes of text encoder for each row of its table of tokens: the words and the tree that finds them.
 _TOKEN_BYTES = 700
-#: Rows that llama.cpp makes room for, whatever the prompt's length.
-_ENCODER_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +145,9 @@ def _encoding(parts: Parts, job: Job, machine: Machine) -> Phase:
     encoder = parts.encoder
     speed = machine.encode.get(encoder.kind, min(machine.encode.values()))
     seconds = machine.encoder_s + job.prompts * work.encode(encoder, job.prompt_tokens) / speed
-    scores = 2 * encoder.heads * _ENCODER_ROWS**2
-    rows = _ENCODER_ROWS * (3 * encoder.ffn_width + 6 * encoder.width)
+    # llama.cpp makes room for 512 rows, but only what the prompt needs is ever touched
+    scores = 2 * encoder.heads * job.prompt_tokens**2
+    rows = job.prompt_tokens * (3 * encoder.ffn_width + 6 * encoder.width)
     memory = machine.import_bytes + machine.encoder_bytes + 4 * (scores + rows)
     return Phase("text", seconds, int(memory + _TOKEN_BYTES * encoder.vocabulary), encoder.stored.file_bytes)
 

@@ -11,14 +11,13 @@ ITEM_BYTES = {"fp32": 4, "bf16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The tensors of one file.
+    """The tensors of one file, in bytes.
 
-    ``elements`` are counted by storage type; ``copied_bytes`` is what stands in memory beside the file in the
-    precision that was asked for, ``kept_bytes`` what is used where it lies in the mapped file.
+    ``copied_bytes`` is what stands in memory beside the file in the precision that was asked for,
+    ``kept_bytes`` what is used where it lies in the mapped file.
     """
 
     file_bytes: int
-    elements: Mapping[str, int] = field(default_factory=dict)
     copied_bytes: int = 0
     kept_bytes: int = 0
 
@@ -31,7 +30,6 @@ class Transformer:
     width: int
     ffn_width: int
     layers: int
-    in_channels: int
     out_channels: int
     stored: Stored
     packed: Mapping[str, int] = field(default_factory=dict)
@@ -45,7 +43,6 @@ class TextEncoder:
 
     width: int
     ffn_width: int
-    layers: int
     heads: int
     vocabulary: int
     kind: str
