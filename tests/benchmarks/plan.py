@@ -150,12 +150,15 @@ def measure(words: list[str], folder: Path) -> Taken:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and those that it has started."""
+    """A process and those that it has started, without one that is still its copy."""
     found = [pid]
     with suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                found += _family(int(child))
+            for child in map(int, (thread / "children").read_text().split()):
+                # until it runs its own program, what it shares with its parent would count twice
+                if Path(f"/proc/{child}/cmdline").read_bytes() != command:
+                    found += _family(child)
     return found
 
 

@@ -45,7 +45,7 @@ def test_parts_are_read_from_headers(toy: Bundle) -> None:
     assert (high.width, high.ffn_width, high.layers) == (256, 1024, 4)
     matrices = 4 * (8 * 256 * 256 + 2 * 256 * 1024)
     assert high.packed == {"Q8_0": matrices}
-    assert (high.matrices, high.largest) == (40, 256 * 1024)
+    assert (high.matrices, high.largest_bytes) == (40, 2 * 256 * 1024)
     assert high.stored.kept_bytes >= matrices * 34 // 32
     # time_embedding, time_projection and head become float32, text_embedding bf16
     assert high.stored.copied_bytes >= 4 * (2 * 256 * 256 + 1536 * 256 + 64 * 256) + 2 * 2 * 256 * 256

@@ -30,7 +30,7 @@ def denoising(model: Transformer, job: Job) -> int:
     latents = 4 * model.out_channels * job.latent[1] * job.latent[2] * job.latent[3]
     return (
         model.stored.copied_bytes
-        + 2 * model.largest * item  # the second one is oneDNN's, in its own layout
+        + 2 * model.largest_bytes  # the second one is oneDNN's, in its own layout
         + activations(model, job.tokens, item)
         + _SAMPLER_COPIES * latents
     )

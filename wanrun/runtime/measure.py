@@ -1,13 +1,14 @@
 """Measures this machine, as a process of its own: ``python -m wanrun.runtime.measure DEVICE``.
 
 It imports what a run imports, so that what that weighs is known, and prints everything as one line of JSON.
-Seconds of starting are the processor's, so that a busy machine or a cold cache count little.
+Without DEVICE it only does what every run does before it works, for its time to be taken. Seconds of starting are the processor's, so that a busy machine or a cold cache count little.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -39,21 +40,20 @@ _TIMEOUT_S = 120.0
 
 def main(device: str) -> None:
     """Print the fields of ``Machine``; raises InvalidRequest for a device that is not there."""
-    for group, name in _PARTS:
-        plugins.load(group, name)
-    import_s, import_bytes = time.process_time(), anonymous_bytes("self")
+    import_parts()
+    import_bytes, started = anonymous_bytes("self"), time.process_time()
     device = devices.pick_device(device)
     automatic = str(devices.pick_dtype("auto", device)).removeprefix("torch.")
     precision = {"float32": "fp32", "bfloat16": "bf16"}[automatic]
     measure.first_network()
-    network_s, network_bytes = time.process_time() - import_s, anonymous_bytes("self")
+    network_s, network_bytes = time.process_time() - started, anonymous_bytes("self")
     unpack, matrix_s = measure.unpacking(precision, device)
     encode, encoder_s, encoder_bytes = encoding()
     machine = Machine(
         device=device,
         precision=precision,
         import_bytes=import_bytes,
-        import_s=import_s,
+        import_s=max(0.0, empty_run_s() - network_s),
         network_bytes=network_bytes,
         network_s=network_s,
         encoder_bytes=encoder_bytes,
@@ -66,6 +66,20 @@ def main(device: str) -> None:
         device_bytes=measure.device_bytes(device),
     )
     print(json.dumps(asdict(machine)))  # noqa: T201
+
+
+def import_parts() -> None:
+    """Import what a run imports."""
+    for group, name in _PARTS:
+        plugins.load(group, name)
+
+
+def empty_run_s() -> float:
+    """Seconds of processor of a process that imports all, builds a network and ends, which takes long, too."""
+    before = os.times()
+    subprocess.run([sys.executable, "-P", "-m", "wanrun.runtime.measure"], check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def anonymous_bytes(pid: int | str) -> int:
@@ -174,6 +188,10 @@ def writing() -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        import_parts()
+        measure.first_network()
+        sys.exit()
     try:
         main(sys.argv[1])
     except WanrunError as mistake:

@@ -64,7 +64,8 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
         kind, elements, nbytes = _stored_as(name, info, mix)
         if tensor_type(kind).quantised and len(info.shape) == 2:
             packed[kind] += elements
-            largest, matrices, packed_bytes = max(largest, elements), matrices + 1, packed_bytes + nbytes
+            matrices, packed_bytes = matrices + 1, packed_bytes + nbytes
+            largest = max(largest, elements * ITEM_BYTES["fp32" if name.startswith(_FLOAT32) else precision])
         else:
             wanted = precision if _is_linear(name, infos) else "fp32"
             plain.append(_Use(kind, elements, nbytes, info.offset, wanted))

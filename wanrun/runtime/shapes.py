@@ -24,7 +24,8 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """One expert. ``matrices`` counts its packed matrices by type, ``largest`` the biggest one's elements."""
+    """One expert. ``matrices`` counts its packed matrices by type, ``largest_bytes``
+    is the biggest one unpacked."""
 
     role: str
     width: int
@@ -34,7 +35,7 @@ class Transformer:
     stored: Stored
     packed: Mapping[str, int] = field(default_factory=dict)
     matrices: int = 0
-    largest: int = 0
+    largest_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
