@@ -15,7 +15,6 @@ from wanrun.request import resolve
 from wanrun.runtime import advice, machine
 from wanrun.runtime.advice import Replan
 from wanrun.runtime.estimate import Estimator, changed, describe, evaluations, open_estimator
-from wanrun.runtime.parts import read_parts
 from wanrun.runtime.shapes import Autoencoder
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
@@ -39,7 +38,7 @@ def estimator(bundle: Bundle, limit: int) -> Estimator:
 
 
 def test_parts_are_read_from_headers(toy: Bundle) -> None:
-    parts = read_parts(toy, "vae", "bf16")
+    parts = estimator(toy, GB).read("vae", "bf16")
     high, low = parts.experts
     assert (high.role, low.role) == ("high_noise", "low_noise")
     assert (high.width, high.ffn_width, high.layers) == (256, 1024, 4)
@@ -56,17 +55,17 @@ def test_parts_are_read_from_headers(toy: Bundle) -> None:
 
 
 def test_a_mix_makes_experts_smaller_without_a_file(toy: Bundle) -> None:
-    now, then = (read_parts(toy, "vae", "bf16", mix).experts[0] for mix in (None, "Q4_K_M"))
+    now, then = (estimator(toy, GB).read("vae", "bf16", mix).experts[0] for mix in (None, "Q4_K_M"))
     assert set(then.packed) == {"Q4_K", "Q6_K"}
     assert sum(then.packed.values()) == sum(now.packed.values())
     assert then.stored.kept_bytes < 0.75 * now.stored.kept_bytes
 
 
 def test_plain_matrices_are_copied_unless_they_are_what_is_wanted(toy: Bundle) -> None:
-    floats = read_parts(toy, "vae", "bf16", "F16").experts[0]
+    floats = estimator(toy, GB).read("vae", "bf16", "F16").experts[0]
     assert floats.packed == {}
     assert floats.stored.copied_bytes > 2 * 4 * (8 * 256 * 256 + 2 * 256 * 1024)
-    same = read_parts(toy, "vae", "bf16", "BF16").experts[0]
+    same = estimator(toy, GB).read("vae", "bf16", "BF16").experts[0]
     assert same.stored.copied_bytes < floats.stored.copied_bytes / 2
 
 

@@ -14,6 +14,7 @@ from wanrun.runtime.free import free_memory
 from wanrun.runtime.machine import Machine
 from wanrun.runtime.parts import read_parts
 from wanrun.runtime.planner import Plan, plan
+from wanrun.runtime.remembered import text_encoder
 from wanrun.runtime.shapes import Job, Parts
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
@@ -35,13 +36,18 @@ class Estimator:
     def plan(self, request: GenerationRequest, parts: Parts | None = None) -> Plan:
         """The plan of ``request``, with other ``parts`` than the bundle's if they are given."""
         precision = self.machine.pick(request.precision)
-        parts = parts or read_parts(self.bundle, request.decoder, precision)
+        parts = parts or self.read(request.decoder, precision)
         job = describe(self.bundle, request, precision)
         if not self.machine.device_bytes:
             return plan(parts, job, self.machine, self.limit)
         # what the user allows is the accelerator's memory, where the run computes
         device_limit = self.limit if self.told else int(self.machine.device_bytes)
         return plan(parts, job, self.machine, free_memory(), device_limit)
+
+    def read(self, decoder: str, precision: str, quant: str | None = None) -> Parts:
+        """The bundle's parts, with the experts as the mix ``quant`` would make them if one is named."""
+        encoder = text_encoder(self.bundle.components["text_encoder"])
+        return read_parts(self.bundle, encoder, decoder, precision, quant)
 
     def check(self, request: GenerationRequest) -> Plan:
         """The plan of ``request``; OutOfMemoryBudget with the nearest settings that fit if it does not."""
@@ -55,7 +61,7 @@ class Estimator:
             other = changed(request, changes)
             key = other.decoder, changes.get("quant")
             if key not in read:
-                read[key] = read_parts(self.bundle, other.decoder, precision, key[1])
+                read[key] = self.read(other.decoder, precision, key[1])
             return self.plan(other, read[key])
 
         found = advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)

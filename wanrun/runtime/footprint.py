@@ -18,8 +18,9 @@ _BLOCK_BYTES, _TOKEN_BYTES, _FEATURE_BYTES, _FEATURE_COPIES, _HIDDEN_COPIES = 6_
 #: What the largest layer of a decoder holds over its tensors with oneDNN's copies, and what holes between
 #: tensors add to it: they stop where tensors become so large that the C library gives each its own pages.
 _LAYER_FACTOR, _HOLES_FACTOR, _HOLES_BYTES = 1.3, 0.65, 65_000_000
-#: The same for the tiny decoder, and what it holds at any size.
-_TINY_FACTOR, _TINY_BYTES = 1.05, 8_000_000
+_TINY_FACTOR = 1.05
+#: What any decoder holds at any size, with what the transformer before it has left behind.
+_DECODER_BYTES = 10_000_000
 #: Frames that x264 holds at preset medium, each 1.5 bytes a pixel: its lookahead and references.
 _WRITER_FRAMES = 50
 
@@ -60,12 +61,12 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
     past = sum(_remembered(layer, positions, item) for layer in layers)
     most = max(_held(layer, positions, item) for layer in layers)
     if isinstance(decoder, TinyAutoencoder):
-        most = _TINY_FACTOR * most + _TINY_BYTES
+        most = _TINY_FACTOR * most
     else:
         most = _LAYER_FACTOR * most + min(_HOLES_FACTOR * most, _HOLES_BYTES)
         if job.precision == "fp32":
             most += max(_columns(layer, positions) for layer in layers)
-    return decoder.stored.copied_bytes + past + int(most)
+    return decoder.stored.copied_bytes + _DECODER_BYTES + past + int(most)
 
 
 def writing(job: Job) -> int:

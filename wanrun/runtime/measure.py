@@ -1,7 +1,8 @@
 """Measures this machine, as a process of its own: ``python -m wanrun.runtime.measure DEVICE``.
 
 It imports what a run imports, so that what that weighs is known, and prints everything as one line of JSON.
-Without DEVICE it only does what every run does before it works, for its time to be taken. Seconds of starting are the processor's, so that a busy machine or a cold cache count little.
+Without DEVICE it only does what every run does before it works, for its time to be taken. Seconds of starting
+are the processor's, so that a busy machine or a cold cache count little.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def import_parts() -> None:
 
 
 def empty_run_s() -> float:
-    """Seconds of processor of a process that imports all, builds a network and ends, which takes long, too."""
+    """Seconds of processor of a process that imports all, builds a network and ends, which takes long."""
     before = os.times()
     subprocess.run([sys.executable, "-P", "-m", "wanrun.runtime.measure"], check=True)
     after = os.times()

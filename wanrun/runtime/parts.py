@@ -39,17 +39,19 @@ class _Use(NamedTuple):
     wanted: str
 
 
-def read_parts(bundle: Bundle, decoder: str, precision: str, mix: str | None = None) -> Parts:
+def read_parts(
+    bundle: Bundle, encoder: TextEncoder, decoder: str, precision: str, mix: str | None = None
+) -> Parts:
     """The bundle's parts with the decoder ``vae`` or ``tiny`` (any other plugin counts as ``vae``).
 
-    With ``mix`` the experts are taken to be quantised so. Raises as ``read_header`` for damaged files.
+    Its ``encoder`` was read already. With ``mix`` the experts are taken to be quantised so. Raises as
+    ``read_header`` for damaged files.
     """
     experts = tuple(
         read_transformer(role, read_header(component.path), precision, mix)
         for role, component in bundle.experts.items()
     )
     role = "preview" if decoder == "tiny" else "vae"
-    encoder = read_encoder(bundle.components["text_encoder"])
     return Parts(encoder, experts, read_decoder(read_header(bundle.components[role].path), precision))
 
 

@@ -24,7 +24,7 @@ from wanrun.runtime.machine import Machine, Rates
 from wanrun.runtime.shapes import ITEM_BYTES, Autoencoder, Job, Parts, TinyAutoencoder, Transformer
 
 #: Bytes of text encoder for each row of its table of tokens: the words and the tree that finds them.
-_TOKEN_BYTES = 700
+_TOKEN_BYTES = 1200
 
 
 @dataclass(frozen=True, slots=True)
