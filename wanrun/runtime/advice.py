@@ -32,8 +32,8 @@ def nearest(name: str, request: GenerationRequest, tiny: bool, replan: Replan) -
 
     ``name`` is the bundle's, ``tiny`` whether it has a tiny decoder.
     """
-    ways: list[Iterator[Mapping[str, Any]]] = [_quants(name)]
-    decoder: Mapping[str, Any] = {"decoder": "tiny"} if tiny and request.decoder != "tiny" else {}
+    ways: list[Iterator[dict[str, Any]]] = [_quants(name)]
+    decoder: dict[str, Any] = {"decoder": "tiny"} if tiny and request.decoder != "tiny" else {}
     if decoder:
         ways.append(iter([decoder]))
     ways += [_sizes(request), _frames(request)]
@@ -67,7 +67,7 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _first(name: str, changes: Iterator[Mapping[str, Any]], replan: Replan) -> Suggestion | None:
+def _first(name: str, changes: Iterator[dict[str, Any]], replan: Replan) -> Suggestion | None:
     for change in changes:
         planned = replan(change)
         if planned.fits:
@@ -86,7 +86,7 @@ def typed(name: str, changes: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _quants(name: str) -> Iterator[Mapping[str, Any]]:
+def _quants(name: str) -> Iterator[dict[str, Any]]:
     """The library's quants of the model, from the largest down."""
     with suppress(InvalidRequest):  # a bundle that was made by hand may have any name
         for tag in reversed(library.tags(parse_name(name).model)):
@@ -94,7 +94,7 @@ def _quants(name: str) -> Iterator[Mapping[str, Any]]:
                 yield {"quant": tag}
 
 
-def _sizes(request: GenerationRequest) -> Iterator[Mapping[str, Any]]:
+def _sizes(request: GenerationRequest) -> Iterator[dict[str, Any]]:
     """Smaller sizes of about the same shape, from the largest down."""
     step = 2 * request.height // request.latent_shape[2]
     for height in range(request.height - step, 0, -step):
@@ -103,7 +103,7 @@ def _sizes(request: GenerationRequest) -> Iterator[Mapping[str, Any]]:
             yield {"size": (width, height)}
 
 
-def _frames(request: GenerationRequest) -> Iterator[Mapping[str, Any]]:
+def _frames(request: GenerationRequest) -> Iterator[dict[str, Any]]:
     """Fewer frames, from the most down."""
     for frames in range(request.frames - 4, 0, -4):
         yield {"frames": frames}

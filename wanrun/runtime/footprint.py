@@ -19,6 +19,9 @@ _BLOCK_BYTES, _TOKEN_BYTES, _FEATURE_BYTES, _FEATURE_COPIES, _HIDDEN_COPIES = 6_
 #: tensors add to it: they stop where tensors become so large that the C library gives each its own pages.
 _LAYER_FACTOR, _HOLES_FACTOR, _HOLES_BYTES = 1.3, 0.65, 65_000_000
 _TINY_FACTOR = 1.05
+#: What float32 convolutions over time add, over a matrix of their inputs at every tap, and at most: which of
+#: its algorithms oneDNN takes changes with the size, and with it what is held, so this is the least exact.
+_FLOAT32_FACTOR, _FLOAT32_BYTES = 6, 150_000_000
 #: What any decoder holds at any size, with what the transformer before it has left behind.
 _DECODER_BYTES = 10_000_000
 #: Frames that x264 holds at preset medium, each 1.5 bytes a pixel: its lookahead and references.
@@ -65,7 +68,8 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
     else:
         most = _LAYER_FACTOR * most + min(_HOLES_FACTOR * most, _HOLES_BYTES)
         if job.precision == "fp32":
-            most += max(_columns(layer, positions) for layer in layers)
+            columns = max(_columns(layer, positions) for layer in layers)
+            most += min(_FLOAT32_FACTOR * columns, _FLOAT32_BYTES)
     return decoder.stored.copied_bytes + _DECODER_BYTES + past + int(most)
 
 
@@ -92,7 +96,7 @@ def _held(layer: Convolution, positions: int, item: int) -> float:
 
 
 def _columns(layer: Convolution, positions: int) -> float:
-    """torch's float32 convolution over time multiplies by a matrix in which every input stands 27 times."""
+    """A matrix of the layer's inputs in float32, in which each stands once for every tap."""
     if layer.time_taps != 3 or layer.space_taps != 9:
         return 0.0
     return 4.0 * 27 * layer.inputs * layer.frames * layer.scale**2 * positions

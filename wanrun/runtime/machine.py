@@ -122,24 +122,23 @@ def parse(values: Mapping[str, object]) -> Machine:
     if not values["write"] or not all(_mapping(each)[name] for each in rates.values() for name in _DIVISORS):
         raise ValueError("a speed of zero")
     return Machine(
-        **{name: str(values[name]) for name in ("device", "precision")},
-        **{name: _number(values[name]) for name in _NUMBERS},
-        **{name: _numbers(values[name]) for name in ("unpack", "encode")},
+        device=str(values["device"]),
+        precision=str(values["precision"]),
+        import_bytes=_number(values["import_bytes"]),
+        import_s=_number(values["import_s"]),
+        network_bytes=_number(values["network_bytes"]),
+        network_s=_number(values["network_s"]),
+        encoder_bytes=_number(values["encoder_bytes"]),
+        encoder_s=_number(values["encoder_s"]),
         rates={name: _rates(_mapping(each)) for name, each in rates.items()},
+        unpack=_numbers(values["unpack"]),
+        matrix_s=_number(values["matrix_s"]),
+        encode=_numbers(values["encode"]),
+        write=_number(values["write"]),
+        device_bytes=_number(values["device_bytes"]),
     )
 
 
-_NUMBERS = (
-    "import_bytes",
-    "import_s",
-    "network_bytes",
-    "network_s",
-    "encoder_bytes",
-    "encoder_s",
-    "matrix_s",
-    "write",
-    "device_bytes",
-)
 _DIVISORS = ("linear", "attention", "tiny")
 _SPEEDS = ("linear", "attention", "block_s", "element_s", "tiny", "prepare_s")
 

@@ -19,7 +19,7 @@ from wanrun.wan.devices import pick_dtype
 from wanrun.wan.model import Block, WanModel
 from wanrun.wan.rope import rotation
 from wanrun.wan.tiny import Memory, MemoryBlock
-from wanrun.wan.vae import ResidualBlock
+from wanrun.wan.vae import Past, ResidualBlock
 
 _REPEATS = 3
 _WIDTH, _FFN_WIDTH, _TEXT_TOKENS = 256, 1024, 16
@@ -153,10 +153,10 @@ def _block(precision: torch.dtype, device: str, linear: float, attention: float)
 def _convolution(channels: int, side: int, precision: torch.dtype, device: str) -> tuple[float, float]:
     """Operations a second of a residual block in the middle of a clip, and the first call's extra seconds."""
     block = ResidualBlock(channels, channels).to(device, precision).requires_grad_(False)
-    frames, past = 4, {}
+    frames, past = 4, Past()
     x = torch.randn(1, channels, frames, side, side, device=device, dtype=precision)
-    first_s = elapsed(lambda: block.stream(x, past), device)  # type: ignore[arg-type]
-    seconds = shortest(lambda: block.stream(x, past), device)  # type: ignore[arg-type]
+    first_s = elapsed(lambda: block.stream(x, past), device)
+    seconds = shortest(lambda: block.stream(x, past), device)
     operations = 2 * 2.0 * channels * channels * 27 * frames * side * side
     return operations / seconds, max(0.0, first_s - seconds) / 2
 
