@@ -15,9 +15,9 @@ _SAMPLER_COPIES = 8
 #: Bytes of activations: at any size; for each token; for each of its ``width`` features, of which some are in
 #: the precision of the products; and how often the hidden layer of the feed-forward exists.
 _BLOCK_BYTES, _TOKEN_BYTES, _FEATURE_BYTES, _FEATURE_COPIES, _HIDDEN_COPIES = 6_500_000, 512, 10.3, 2.85, 1.95
-#: What the largest layer of a decoder holds over its tensors with oneDNN's copies, and what holes between
-#: tensors add to it: they stop where tensors become so large that the C library gives each its own pages.
-_LAYER_FACTOR, _HOLES_FACTOR, _HOLES_BYTES = 1.3, 0.65, 65_000_000
+#: What the largest layer of a decoder holds over its tensors with oneDNN's copies; with the holes that freed
+#: tensors leave; and where the holes end: glibc gives tensors of 32 MiB and more their own pages.
+_LAYER_FACTOR, _HOLES_FACTOR, _HOLES_BYTES = 1.4, 1.95, 305_000_000
 _TINY_FACTOR = 1.05
 #: What float32 convolutions over time add, over a matrix of their inputs at every tap, and at most: which of
 #: its algorithms oneDNN takes changes with the size, and with it what is held, so this is the least exact.
@@ -66,7 +66,7 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
     if isinstance(decoder, TinyAutoencoder):
         most = _TINY_FACTOR * most
     else:
-        most = _LAYER_FACTOR * most + min(_HOLES_FACTOR * most, _HOLES_BYTES)
+        most = max(_LAYER_FACTOR * most, min(_HOLES_FACTOR * most, _HOLES_BYTES))
         if job.precision == "fp32":
             columns = max(_columns(layer, positions) for layer in layers)
             most += min(_FLOAT32_FACTOR * columns, _FLOAT32_BYTES)
