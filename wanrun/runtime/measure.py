@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +32,14 @@ from wanrun.video.writer import open_writer
 from wanrun.wan import devices, measure
 
 _PARTS = (("text_encoders", "umt5"), ("backends", "torch"), ("decoders", "vae"), ("samplers", "unipc"))
+#: What else a run imports at some time.
+_MODULES = (
+    "wanrun.runtime.estimate",
+    "wanrun.runtime.generate",
+    "wanrun.decoders.latents",
+    "wanrun.sampling.guidance",
+    "wanrun.store.creation",
+)
 _ENCODERS = ("F16", "Q8_0", "Q5_K")
 _ENCODER = {"width": 512, "ffn": 1024, "layers": 2, "heads": 8, "vocabulary": 64, "tokens": 48}
 _SIDE, _FRAMES = 128, 16
@@ -73,6 +82,8 @@ def import_parts() -> None:
     """Import what a run imports."""
     for group, name in _PARTS:
         plugins.load(group, name)
+    for module in _MODULES:
+        import_module(module)
 
 
 def empty_run_s() -> float:
