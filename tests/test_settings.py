@@ -70,3 +70,12 @@ def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) 
     monkeypatch.setenv("WANRUN_CACHE", text)
     with pytest.raises(InvalidRequest, match="WANRUN_CACHE"):
         settings.size("cache")
+
+
+def test_memory_is_what_is_free_or_an_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.memory() is None
+    monkeypatch.setenv("WANRUN_MEMORY", "8GB")
+    assert settings.memory() == 8 * 10**9
+    monkeypatch.setenv("WANRUN_MEMORY", "all")
+    with pytest.raises(InvalidRequest, match="WANRUN_MEMORY"):
+        settings.memory()

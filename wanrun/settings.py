@@ -32,6 +32,7 @@ SETTINGS = (
     Setting("home", "~/.wanrun", "where bundles, caches and config.yaml live"),
     Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
     Setting("threads", "0", "CPU threads, 0 for one per core"),
+    Setting("memory", "free", "memory that a run may take, such as 8GB; free for what no program uses"),
     Setting("cache", "1GB", "size limit of the cache of encoded prompts; 0 for none"),
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
@@ -77,10 +78,23 @@ def get(key: str) -> str:
 
 
 def size(key: str) -> int:
-    """The bytes that ``key`` allows: a number, or ``512MB``, ``8GB`` (decimal), ``4GiB`` (binary)."""
-    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kmgt])(i?)b?|b)?", get(key), re.IGNORECASE)
+    """The bytes that ``key`` allows, as ``parse_size`` reads them."""
+    return parse_size(get(key), _BY_KEY[key].variable)
+
+
+def memory() -> int | None:
+    """Bytes that a run may take; None for all that is free."""
+    return None if get("memory").lower() == "free" else size("memory")
+
+
+def parse_size(text: str, name: str) -> int:
+    """The bytes of ``text``: a number, or ``512MB``, ``8GB`` (decimal), ``4GiB`` (binary).
+
+    Raises InvalidRequest, which calls the value ``name``.
+    """
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise InvalidRequest(f"{_BY_KEY[key].variable} must be a size such as 512MB or 8GB, not {get(key)!r}")
+        raise InvalidRequest(f"{name} must be a size such as 512MB or 8GB, not {text[:60]!r}")
     number, unit, binary = match.groups()
     power = " kmgt".index(unit.lower()) if unit else 0
     return int(float(number) * (1024 if binary else 1000) ** power)

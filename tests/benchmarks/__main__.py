@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import forward, gguf_open, peers
+from tests.benchmarks import forward, gguf_open, peers, plan
 
 gguf_open.main([])
 forward.main()
+plan.main()
 sys.exit(peers.main())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import Parts, make_parts
+from tests.runtime.machines import keep
 
 _RUN = ["run", "tiny", "a red ball", "--steps", "12", "--seed", "3", "-o", "out.mp4"]
 
@@ -25,6 +26,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Path:
     home = tmp_path_factory.mktemp("home")
+    keep(home)
     done(home, home, "create", "tiny", "-f", str(parts.modelfile))
     return home
 

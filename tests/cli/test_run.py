@@ -13,6 +13,7 @@ import av
 import pytest
 
 from tests.bundles import Parts, make_parts
+from tests.runtime.machines import keep
 
 _QUICK = ["--steps", "2", "--seed", "3"]
 
@@ -32,8 +33,9 @@ def wanrun(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.Co
 
 
 @pytest.fixture
-def folder(parts: Parts, tmp_path: Path) -> Path:
-    """A working folder of a user who has the model ``tiny``."""
+def folder(parts: Parts, tmp_path: Path, home: Path) -> Path:
+    """A working folder of a user who has the model ``tiny``, on a machine that was measured."""
+    keep(home)
     path = tmp_path / "work"
     path.mkdir()
     made = wanrun("create", "tiny", "-f", str(parts.modelfile), cwd=path)
@@ -96,6 +98,10 @@ def test_what_is_rounded_is_said(folder: Path) -> None:
         (["tiny", "x", "--device", "warp9"], 1, "warp9"),
         (["tiny", "x", "-o", "no/such/folder/x.mp4"], 1, "no/such/folder"),
         (["tiny", "x", "-o", "x.avi"], 1, "avi"),
+        (["tiny", "x", "--memory", "8 potatoes"], 2, "512MB"),
+        (["tiny", "x", "--memory", "-1"], 2, "512MB"),
+        (["tiny", "x", "--memory", "0"], 2, "above 0"),
+        (["tiny", "x", "--memory", "1MB"], 1, "free some memory"),
     ],
 )
 def test_mistakes_are_one_clear_line_and_leave_nothing(

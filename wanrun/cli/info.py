@@ -43,6 +43,8 @@ def doctor() -> None:
     click.echo(table(("SETTING", "VALUE", "FROM", "MEANING"), rows))
     click.echo()
     click.echo(_compute())
+    click.echo()
+    click.echo(_measured())
 
 
 def _version(name: str) -> str:
@@ -59,3 +61,32 @@ def _compute() -> str:
     device = pick_device(settings.get("device"))
     dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
     return f"a run computes on {device} in {dtype}"
+
+
+def _measured() -> str:
+    """What this machine was measured to do, for the plans of runs."""
+    from wanrun.runtime import machine
+
+    device = settings.get("device")
+    found, path = machine.load(device), machine.path(device)
+    if found is None:
+        return "this machine's speed is measured by the first 'wanrun plan' or 'wanrun run'"
+    rows = [
+        (
+            precision,
+            f"{rates.linear / 1e9:.0f} GF/s",
+            f"{rates.attention / 1e9:.0f} GF/s",
+            f"{max(rates.convolution.values()) / 1e9:.0f} GF/s",
+        )
+        for precision, rates in found.rates.items()
+    ]
+    unpacked = ", ".join(f"{kind} {speed / 1e9:.1f}" for kind, speed in found.unpack.items())
+    encoded = ", ".join(f"{kind} {speed / 1e9:.0f}" for kind, speed in found.encode.items())
+    return "\n".join(
+        (
+            table(("MEASURED", "LINEAR", "ATTENTION", "CONVOLUTION"), rows),
+            f"unpacking, billions of weights a second: {unpacked}",
+            f"text encoder, GF/s: {encoded}",
+            f"libraries take {found.network_bytes / 1e6:.0f} MB; kept in {path}",
+        )
+    )

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from wanrun.errors import WanrunError
+from wanrun import settings
+from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.modelfile.parameters import find_parameter, parse_parameter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,6 +26,44 @@ class ParameterType(click.ParamType[Any]):
             return parse_parameter(self._parameter, value) if isinstance(value, str) else value
         except WanrunError as error:
             self.fail(str(error), param, ctx)
+
+
+class MemoryType(click.ParamType[int]):
+    """An amount of memory in bytes, as people write it."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            size = settings.parse_size(value, "it") if isinstance(value, str) else int(value)
+            if not size:
+                raise InvalidRequest("it must be above 0")
+        except InvalidRequest as error:
+            self.fail(str(error), param, ctx)
+        return size
+
+
+def request_options(function: Function) -> Function:
+    """The options that decide what a run computes, and where."""
+    decorators = (
+        parameters("size", "frames"),
+        click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames"),
+        parameters(
+            *("fps", "steps", "guidance", "guidance_high", "guidance_low", "sampler", "schedule"),
+            *("shift", "boundary", "seed", "precision", "decoder"),
+        ),
+        click.option("--negative", metavar="TEXT", help="what the video must not show"),
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu"),
+        click.option(
+            "--memory",
+            type=MemoryType(),
+            metavar="SIZE",
+            help="what the run may take, such as 8GB; else what is free",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
 
 
 def parameters(*names: str) -> Callable[[Function], Function]:

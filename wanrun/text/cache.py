@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wanrun.text.keys import context_path
 from wanrun.types import Resource, TextEncoder
 
 _SHAPE = struct.Struct("<II")
@@ -37,8 +38,7 @@ class CachedEncoder(Resource):
 
     def encode(self, text: str) -> Tensor:
         """(tokens ≤ 512, width) float32 on the CPU, the same bits as when it was first encoded."""
-        key = hashlib.sha256(f"{self._digest}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
-        path = self._folder / key
+        path = context_path(self._folder, self._digest, text)
         known = _read(path)
         if known is not None:
             return known

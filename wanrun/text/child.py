@@ -33,7 +33,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_environment(),
+            env=environment(),
             # Ctrl-C is the caller's to handle; it ends the worker by closing.
             start_new_session=True,
         )
@@ -113,7 +113,7 @@ class Child:
         return "".join(f"\n  {line}" for line in said)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The caller's environment and import path, without the debugger that ggml starts on an abort."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}

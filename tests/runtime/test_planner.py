@@ -1,0 +1,132 @@
+"""The planner's arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.runtime.machines import MACHINE
+from wanrun.runtime.footprint import decoding, denoising
+from wanrun.runtime.planner import Plan, decode_s, forward_s, plan, unpack_s
+from wanrun.runtime.shapes import Autoencoder, Job, Parts, Stored, TextEncoder, TinyAutoencoder, Transformer
+
+GB = 10**9
+WEIGHTS = 1_000_000_000
+EXPERT = Transformer(
+    "high_noise", 1536, 8960, 30, 16, Stored(GB, 3 * 10**6, GB), {"Q8_0": WEIGHTS}, 300, 1536 * 8960
+)
+ENCODER = TextEncoder(4096, 10240, 64, 256384, "Q8_0", 4_630_000_000, Stored(6 * GB))
+VAE = Autoencoder(96, 16, 1, Stored(250 * 10**6, 250 * 10**6, 0))
+TINY = TinyAutoencoder(16, 1, Stored(20 * 10**6, 20 * 10**6, 0))
+PARTS = Parts(ENCODER, (EXPERT, replace(EXPERT, role="low_noise")), VAE)
+JOB = Job((16, 9, 60, 104), 33, 832, 480, (8, 32), 2, 60, "bf16")
+
+
+def planned(parts: Parts = PARTS, job: Job = JOB, limit: int = 32 * GB) -> Plan:
+    return plan(parts, job, MACHINE, limit)
+
+
+def sized(width: int, height: int, frames: int = 33) -> Job:
+    latent = 16, (frames - 1) // 4 + 1, height // 8, width // 8
+    return replace(JOB, latent=latent, width=width, height=height, frames=frames)
+
+
+def test_a_plan_has_a_phase_for_each_part_that_is_used() -> None:
+    names = ["start", "text", "high_noise", "low_noise", "vae", "writing"]
+    assert [phase.name for phase in planned().phases] == names
+    without = planned(job=replace(JOB, evaluations=(0, 40), prompts=0))
+    assert "high_noise" not in [phase.name for phase in without.phases]
+    assert without.phases[1].seconds == without.phases[1].pages == 0
+
+
+def test_a_forward_lasts_as_long_as_its_operations() -> None:
+    tokens = 9 * 30 * 52
+    linear = 2 * tokens * 30 * (6 * 1536**2 + 2 * 1536 * 8960) + 4 * 61 * 30 * 1536**2
+    attention = 4 * tokens**2 * 30 * 1536 + 4 * tokens * 61 * 30 * 1536
+    unpacked = WEIGHTS / 3e9
+    assert forward_s(EXPERT, JOB, MACHINE) == pytest.approx(linear / 2e11 + attention / 1e11 + unpacked)
+
+
+def test_what_a_block_costs_beside_its_products_is_added() -> None:
+    slower = replace(MACHINE.rates["bf16"], block_s=0.01, element_s=1e-9)
+    machine = replace(MACHINE, rates={**MACHINE.rates, "bf16": slower})
+    more = 30 * (0.01 + 9 * 30 * 52 * 1536 * 1e-9)
+    assert forward_s(EXPERT, JOB, machine) == pytest.approx(forward_s(EXPERT, JOB, MACHINE) + more)
+
+
+def test_a_type_that_was_not_measured_is_as_slow_as_the_slowest() -> None:
+    strange = replace(EXPERT, packed={"IQ3_S": WEIGHTS})
+    assert unpack_s(strange, MACHINE) == pytest.approx(WEIGHTS / 2e9)
+
+
+def test_experts_take_their_evaluations() -> None:
+    high, low = planned().phases[2:4]
+    each = forward_s(EXPERT, JOB, MACHINE)
+    assert low.seconds - 8 / 32 * low.seconds == pytest.approx(24 * each, rel=0.01)
+    assert high.seconds == pytest.approx(8 * each + 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("decoder", [VAE, TINY])
+def test_a_decoders_memory_does_not_depend_on_the_frames(decoder: Autoencoder | TinyAutoencoder) -> None:
+    few, many = sized(832, 480, 5), sized(832, 480, 161)
+    assert decoding(decoder, few) == decoding(decoder, many)
+    assert decode_s(decoder, many, MACHINE) > 20 * decode_s(decoder, few, MACHINE)
+
+
+def test_more_of_anything_takes_more() -> None:
+    sizes = [sized(256, 256), sized(480, 320), sized(832, 480), sized(1280, 720)]
+    frames = [sized(832, 480, count) for count in (1, 17, 81, 161)]
+    steps = [replace(JOB, evaluations=(count, 4 * count)) for count in (1, 4, 10)]
+    for jobs in (sizes, frames, steps):
+        plans = [planned(job=job) for job in jobs]
+        assert [each.seconds for each in plans] == sorted({each.seconds for each in plans})
+        assert [each.memory for each in plans] == sorted(each.memory for each in plans)
+        experts = [denoising(EXPERT, job) for job in jobs]
+        assert experts == sorted(experts)
+
+
+def test_float32_takes_more_memory_than_bf16() -> None:
+    assert denoising(EXPERT, replace(JOB, precision="fp32")) > denoising(EXPERT, JOB)
+    assert decoding(VAE, replace(JOB, precision="fp32")) > decoding(VAE, JOB)
+
+
+def test_the_tiny_decoder_is_lighter_and_faster() -> None:
+    assert decoding(TINY, JOB) < decoding(VAE, JOB) / 2
+    assert decode_s(TINY, JOB, MACHINE) < decode_s(VAE, JOB, MACHINE) / 5
+
+
+def test_mapped_files_are_no_memory() -> None:
+    larger = replace(EXPERT, stored=replace(EXPERT.stored, kept_bytes=20 * GB))
+    before, after = planned(), planned(replace(PARTS, experts=(larger, larger)))
+    assert after.memory == before.memory
+    assert after.pages == 20 * GB
+    assert after.fits
+
+
+def test_a_run_fits_up_to_its_peak() -> None:
+    peak = planned().memory
+    assert planned(limit=peak).fits
+    assert not planned(limit=peak - 1).fits
+    assert planned().worst.name == "vae"
+
+
+def test_what_is_left_may_hold_unpacked_weights_but_no_more_than_there_are() -> None:
+    peak = planned().memory
+    assert planned(limit=peak).resident == 0
+    assert planned(limit=peak - 5).resident == 0
+    assert planned(limit=peak + 7).resident == 7
+    assert planned(limit=peak + 100 * GB).resident == 2 * WEIGHTS
+
+
+def test_on_an_accelerator_networks_lie_in_its_memory() -> None:
+    machine = replace(MACHINE, device="cuda", device_bytes=24e9)
+    here = plan(PARTS, JOB, machine, 32 * GB, 24 * GB)
+    expert = here.phases[2]
+    assert expert.device_memory == denoising(EXPERT, JOB) + GB
+    assert (expert.memory, expert.pages) == (240_000_000, 0)
+    assert here.fits
+    small = plan(PARTS, JOB, machine, 32 * GB, GB)
+    assert not small.fits
+    assert small.worst.device_memory == small.device_memory
+    assert small.resident == 0

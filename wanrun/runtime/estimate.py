@@ -1,0 +1,128 @@
+"""Plans a request on this machine, and refuses one that does not fit before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wanrun import settings
+from wanrun.errors import OutOfMemoryBudget
+from wanrun.runtime import advice
+from wanrun.runtime.calibration import calibrated
+from wanrun.runtime.free import free_memory
+from wanrun.runtime.machine import Machine
+from wanrun.runtime.parts import read_parts
+from wanrun.runtime.planner import Plan, plan
+from wanrun.runtime.remembered import text_encoder
+from wanrun.runtime.shapes import Job, Parts
+from wanrun.text.keys import context_path
+from wanrun.types import Bundle, GenerationRequest
+
+#: Characters of a prompt for each token, on the low side, and the end-of-sequence token.
+_TOKEN_CHARACTERS = 4
+_MOST_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """Plans requests for ``bundle``; ``limit`` is in bytes, and ``told`` whether the user set it."""
+
+    bundle: Bundle
+    machine: Machine
+    limit: int
+    told: bool
+
+    def plan(self, request: GenerationRequest, parts: Parts | None = None) -> Plan:
+        """The plan of ``request``, with other ``parts`` than the bundle's if they are given."""
+        precision = self.machine.pick(request.precision)
+        parts = parts or self.read(request.decoder, precision)
+        job = describe(self.bundle, request, precision)
+        if not self.machine.device_bytes:
+            return plan(parts, job, self.machine, self.limit)
+        # what the user allows is the accelerator's memory, where the run computes
+        device_limit = self.limit if self.told else int(self.machine.device_bytes)
+        return plan(parts, job, self.machine, free_memory(), device_limit)
+
+    def read(self, decoder: str, precision: str, quant: str | None = None) -> Parts:
+        """The bundle's parts, with the experts as the mix ``quant`` would make them if one is named."""
+        encoder = text_encoder(self.bundle.components["text_encoder"])
+        return read_parts(self.bundle, encoder, decoder, precision, quant)
+
+    def check(self, request: GenerationRequest) -> Plan:
+        """The plan of ``request``; OutOfMemoryBudget with the nearest settings that fit if it does not."""
+        planned = self.plan(request)
+        if planned.fits:
+            return planned
+
+        precision, read = self.machine.pick(request.precision), {}
+
+        def replan(changes: Mapping[str, Any]) -> Plan:
+            other = changed(request, changes)
+            key = other.decoder, changes.get("quant")
+            if key not in read:
+                read[key] = self.read(other.decoder, precision, key[1])
+            return self.plan(other, read[key])
+
+        found = advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)
+        raise OutOfMemoryBudget(advice.explain(planned, found, self.told))
+
+
+def open_estimator(bundle: Bundle, device: str, memory: int | None) -> Estimator:
+    """Plans for ``bundle`` on ``device``, which is measured if it never was; ``memory`` is in bytes.
+
+    Without ``memory`` the setting decides. Raises WanrunError when the machine cannot be measured.
+    """
+    told = memory if memory is not None else settings.memory()
+    return Estimator(bundle, calibrated(device), free_memory() if told is None else told, told is not None)
+
+
+def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
+    """What ``request`` asks of the parts, in the arithmetic ``precision``."""
+    prompts = [request.prompt]
+    guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
+    if guided:
+        prompts.append(request.negative)
+    missing = [text for text in prompts if not _known(bundle, text)]
+    longest = max(len(text) for text in prompts)
+    return Job(
+        latent=request.latent_shape,
+        frames=request.frames,
+        width=request.width,
+        height=request.height,
+        evaluations=evaluations(request),
+        prompts=len(missing),
+        prompt_tokens=min(_MOST_TOKENS, 1 + longest // _TOKEN_CHARACTERS),
+        precision=precision,
+    )
+
+
+def evaluations(request: GenerationRequest) -> tuple[int, ...]:
+    """Forwards of each expert: one a step, and one more where a guidance scale is not 1.
+
+    Steps are divided by the published schedules, σ' = sσ / (1 + (s − 1)σ) with σ evenly from 1 to 0.
+    """
+    twice = [1 + (scale != 1) for scale in (request.guidance_high, request.guidance_low)]
+    if request.boundary is None:
+        return (request.steps * twice[0],)
+    levels = [1 - index / request.steps for index in range(request.steps)]
+    shifted = [request.shift * level / (1 + (request.shift - 1) * level) for level in levels]
+    high = sum(level >= request.boundary for level in shifted)
+    return high * twice[0], (request.steps - high) * twice[1]
+
+
+def changed(request: GenerationRequest, changes: Mapping[str, Any]) -> GenerationRequest:
+    """``request`` with another ``size`` (width, height), ``frames`` or ``decoder`` that the model can do."""
+    channels, _, height, _ = request.latent_shape
+    stride = request.height // height
+    width, height = changes.get("size", (request.width, request.height))
+    frames = changes.get("frames", request.frames)
+    shape = channels, (frames - 1) // 4 + 1, height // stride, width // stride
+    decoder = changes.get("decoder", request.decoder)
+    return replace(request, width=width, height=height, frames=frames, decoder=decoder, latent_shape=shape)
+
+
+def _known(bundle: Bundle, text: str) -> bool:
+    """Whether the encoded prompt is in the cache."""
+    folder = settings.home() / "cache" / "contexts"
+    return context_path(folder, bundle.components["text_encoder"].digest, text).is_file()

@@ -1,0 +1,180 @@
+"""Plans a run: seconds and peak bytes of each phase, from shapes, the machine's rates and the request.
+
+Pure arithmetic over plain values. What a run cannot beat, with F operations a second, B bytes a second, P
+parameters of b bytes, S tokens, L layers, width d and feed-forward width f:
+
+    forward   ≥ max(linear / F_linear + attention / F_attention, bytes of weights / B_memory)
+    unpacking   (b + 2) · F / (2 · S · B_memory) of the products' time: little for many tokens, all for few
+    streaming   weights over a link are hidden behind the products from S = F · b / (2 · B_link) tokens on
+    loading   ≥ bytes of the file / B_disk; files are taken to be in the system's cache already
+    text        2 operations for each of the encoder's parameters and true tokens, once a prompt
+    decoding    what the convolutions do, proportional to pixels; its memory does not depend on the frames
+
+Two kinds of memory are told apart. ``memory`` is what a run must have: tensors, processes, libraries.
+``pages`` are weights that stay in their mapped files: the system reads them again when it had to let them go,
+so they make a run slow where they do not fit, and never fail it. Only ``memory`` is held against the limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wanrun.runtime import footprint, work
+from wanrun.runtime.machine import Machine, Rates
+from wanrun.runtime.shapes import ITEM_BYTES, Autoencoder, Job, Parts, TinyAutoencoder, Transformer
+
+#: Bytes of text encoder for each row of its table of tokens: the words and the tree that finds them.
+_TOKEN_BYTES = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One part of a run.
+
+    ``memory`` and ``pages`` are bytes of main memory at its peak; ``device_memory`` those of an accelerator.
+    """
+
+    name: str
+    seconds: float
+    memory: int
+    pages: int
+    device_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run as it will be. ``limit`` and ``device_limit`` are the bytes it may take of each memory."""
+
+    device: str
+    precision: str
+    phases: tuple[Phase, ...]
+    limit: int
+    device_limit: int
+    #: Bytes that unpacked bf16 weights may take beside everything else: a backend may keep that many.
+    resident: int
+
+    @property
+    def seconds(self) -> float:
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def memory(self) -> int:
+        return max(phase.memory for phase in self.phases)
+
+    @property
+    def pages(self) -> int:
+        """The mapped bytes of the phase that has the most."""
+        return max(phase.pages for phase in self.phases)
+
+    @property
+    def device_memory(self) -> int:
+        return max(phase.device_memory for phase in self.phases)
+
+    @property
+    def fits(self) -> bool:
+        return self.memory <= self.limit and self.device_memory <= self.device_limit
+
+    @property
+    def worst(self) -> Phase:
+        """The phase that decides whether the run fits."""
+        on_device = self.device_memory > self.device_limit
+        return max(self.phases, key=lambda phase: phase.device_memory if on_device else phase.memory)
+
+
+def plan(parts: Parts, job: Job, machine: Machine, limit: int, device_limit: int = 0) -> Plan:
+    """The plan of ``job`` with ``parts`` on ``machine``, where ``limit`` bytes may be taken."""
+    phases = [Phase("start", machine.import_s, int(machine.import_bytes), 0), _encoding(parts, job, machine)]
+    first = machine.network_s
+    for model, evaluations in zip(parts.experts, job.evaluations, strict=True):
+        if evaluations:
+            phases.append(_denoising(model, job, machine, evaluations, first))
+            first = 0.0
+    phases += [_decoding(parts.decoder, job, machine), _writing(job, machine)]
+    spare = limit - max(phase.memory for phase in phases)
+    if machine.device_bytes:
+        spare = device_limit - max(phase.device_memory for phase in phases)
+    unpacked = max(sum(model.packed.values()) for model in parts.experts) * ITEM_BYTES["bf16"]
+    resident = max(0, min(spare, unpacked))
+    return Plan(machine.device, job.precision, tuple(phases), limit, device_limit, resident)
+
+
+def forward_s(model: Transformer, job: Job, machine: Machine) -> float:
+    """Seconds of one forward."""
+    rates = machine.rates[job.precision]
+    counted = work.forward(model, job.tokens, job.prompt_tokens + 1)
+    products = counted.linear / rates.linear + counted.attention / rates.attention
+    others = model.layers * (rates.block_s + job.tokens * model.width * rates.element_s)
+    return products + others + unpack_s(model, machine)
+
+
+def unpack_s(model: Transformer, machine: Machine) -> float:
+    """Seconds of unpacking every matrix once; a type that was not measured counts as the slowest."""
+    slowest = min(machine.unpack.values())
+    elements = sum(count / machine.unpack.get(kind, slowest) for kind, count in model.packed.items())
+    return elements + model.matrices * machine.matrix_s
+
+
+def decode_s(decoder: Autoencoder | TinyAutoencoder, job: Job, machine: Machine) -> float:
+    """Seconds of decoding all latent frames."""
+    rates, positions = machine.rates[job.precision], job.latent[2] * job.latent[3]
+    frames = job.latent[1]
+    if isinstance(decoder, TinyAutoencoder):
+        layers = list(work.tiny_convolutions(decoder))
+        return work.decode(decoder, job.latent) / rates.tiny + len(layers) * rates.prepare_s
+    layers = list(work.convolutions(decoder))
+    first = sum(layer.operations(positions, first=True) / _speed(rates, layer.inputs) for layer in layers)
+    rest = sum(layer.operations(positions) / _speed(rates, layer.inputs) for layer in layers)
+    attention = frames * work.bottleneck_attention(decoder, positions) / rates.attention
+    # a clip's first frame has shapes of its own, and so has its second
+    return first + (frames - 1) * rest + attention + min(frames, 2) * len(layers) * rates.prepare_s
+
+
+def _speed(rates: Rates, channels: int) -> float:
+    """Operations a second of a convolution over ``channels``, between the measured widths."""
+    measured = sorted((int(width), speed) for width, speed in rates.convolution.items())
+    below = [each for each in measured if each[0] <= channels] or measured[:1]
+    above = [each for each in measured if each[0] >= channels] or measured[-1:]
+    (low, slow), (high, fast) = below[-1], above[0]
+    share = (channels - low) / (high - low) if high > low else 0.0
+    return slow + share * (fast - slow)
+
+
+def _encoding(parts: Parts, job: Job, machine: Machine) -> Phase:
+    if not job.prompts:
+        return Phase("text", 0.0, int(machine.import_bytes), 0)
+    encoder = parts.encoder
+    speed = machine.encode.get(encoder.kind, min(machine.encode.values()))
+    seconds = machine.encoder_s + job.prompts * work.encode(encoder, job.prompt_tokens) / speed
+    # llama.cpp makes room for 512 rows, but only what the prompt needs is ever touched
+    scores = 2 * encoder.heads * job.prompt_tokens**2
+    rows = job.prompt_tokens * (3 * encoder.ffn_width + 6 * encoder.width)
+    memory = machine.import_bytes + machine.encoder_bytes + 4 * (scores + rows)
+    return Phase("text", seconds, int(memory + _TOKEN_BYTES * encoder.vocabulary), encoder.stored.file_bytes)
+
+
+def _denoising(model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float) -> Phase:
+    taken = footprint.denoising(model, job)
+    seconds = first_s + evaluations * forward_s(model, job, machine)
+    seconds += model.stored.copied_bytes / ITEM_BYTES[job.precision] / min(machine.unpack.values())
+    return _placed(model.role, seconds, taken, model.stored.kept_bytes, machine)
+
+
+def _decoding(decoder: Autoencoder | TinyAutoencoder, job: Job, machine: Machine) -> Phase:
+    taken, seconds = footprint.decoding(decoder, job), decode_s(decoder, job, machine)
+    name = "tiny" if isinstance(decoder, TinyAutoencoder) else "vae"
+    phase = _placed(name, seconds, taken, decoder.stored.kept_bytes, machine)
+    # the video's encoder holds its frames meanwhile
+    memory = phase.memory + footprint.writing(job)
+    return Phase(name, seconds, memory, phase.pages, phase.device_memory)
+
+
+def _writing(job: Job, machine: Machine) -> Phase:
+    seconds = job.frames * job.width * job.height / machine.write
+    return Phase("writing", seconds, int(machine.network_bytes) + footprint.writing(job), 0)
+
+
+def _placed(name: str, seconds: float, taken: int, kept: int, machine: Machine) -> Phase:
+    """A network's phase: beside the libraries, or in the memory of the accelerator if there is one."""
+    if machine.device_bytes:
+        return Phase(name, seconds, int(machine.network_bytes), 0, taken + kept)
+    return Phase(name, seconds, int(machine.network_bytes) + taken, kept)
