@@ -21,9 +21,9 @@ def test_every_way_has_a_rate_and_threads_are_as_before() -> None:
 
 @pytest.fixture(scope="module")
 def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("cache") / "deep" / "linear.json"
-    Memory(file).rates("Q8_0", torch.bfloat16)
-    return file
+    folder = tmp_path_factory.mktemp("home") / "cache"
+    Memory(folder).rates("Q8_0", torch.bfloat16)
+    return folder / "linear.json"
 
 
 def copy_of(remembered: Path, tmp_path: Path) -> tuple[Path, dict[str, object]]:
@@ -37,17 +37,17 @@ def copy_of(remembered: Path, tmp_path: Path) -> tuple[Path, dict[str, object]]:
 def test_the_next_process_measures_nothing(remembered: Path, tmp_path: Path) -> None:
     file, data = copy_of(remembered, tmp_path)
     file.write_text(json.dumps(data))
-    memory = Memory(file)
+    memory = Memory(tmp_path)
     assert memory.rates("Q8_0", torch.bfloat16)[GGML] == 12345.5
     assert set(memory.known) == {("Q8_0", "bfloat16")}
 
 
 def test_types_are_added_to_what_other_processes_found(remembered: Path, tmp_path: Path) -> None:
     file, data = copy_of(remembered, tmp_path)
-    early = Memory(file)
+    early = Memory(tmp_path)
     file.write_text(json.dumps(data))
     early.rates("Q4_0", torch.bfloat16)
-    again = Memory(file)
+    again = Memory(tmp_path)
     assert {kind for kind, _ in again.known} == {"Q8_0", "Q4_0"}
     assert again.rates("Q8_0", torch.bfloat16)[GGML] == 12345.5
 
@@ -68,16 +68,15 @@ def test_a_damaged_or_foreign_file_is_as_good_as_none(damage: str, remembered: P
         "machine": json.dumps(data | {"machine": "an abacus"}),
     }
     file.write_text(texts[damage])
-    assert not Memory(file).known
+    assert not Memory(tmp_path).known
 
 
 def test_bytes_that_are_no_text_are_as_good_as_none(tmp_path: Path) -> None:
-    file = tmp_path / "linear.json"
-    file.write_bytes(b"\xff\x00\x80")
-    assert set(Memory(file).rates("Q8_0", torch.bfloat16)) == {RESIDENT, PER_USE, GGML}
-    assert Memory(file).known
+    (tmp_path / "linear.json").write_bytes(b"\xff\x00\x80")
+    assert set(Memory(tmp_path).rates("Q8_0", torch.bfloat16)) == {RESIDENT, PER_USE, GGML}
+    assert Memory(tmp_path).known
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_memory(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    assert RESIDENT in Memory(tmp_path / "cache" / "linear.json").rates("Q8_0", torch.bfloat16)
+    assert RESIDENT in Memory(tmp_path / "cache").rates("Q8_0", torch.bfloat16)

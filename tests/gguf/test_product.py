@@ -32,16 +32,10 @@ def tokens(count: int) -> Tensor:
 @pytest.mark.parametrize("kind", MADE)
 def test_every_type_is_within_one_percent_of_its_unpacked_weights(kind: str) -> None:
     weights, inputs = packed(kind), tokens(130)
-    if product.problem(kind, weights, SHAPE) is not None:
-        pytest.skip("ggml refuses")
+    assert product.problem(kind, weights, SHAPE) is None
     exact = F.linear(inputs.double(), dequantize(kind, weights, SHAPE, torch.float32).double())
     error = (product.multiply(kind, weights, SHAPE, inputs) - exact).norm() / exact.norm()
     assert float(error) < 0.01
-
-
-@pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K", "Q8_0"])
-def test_the_types_of_published_files_have_no_problem(kind: str) -> None:
-    assert product.problem(kind, packed(kind), SHAPE) is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 129, 1000])

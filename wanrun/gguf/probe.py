@@ -60,16 +60,16 @@ def _rate(work: Callable[[], object]) -> float:
 
 
 class Memory:
-    """The rates measured on this machine, kept in ``file``, JSON.
+    """The rates measured on this machine, kept in ``folder`` as ``linear.json``.
 
     A file that is damaged, or of another machine or library, is as good as none, and one that cannot be
     written only costs the next process its measurements. Any number of processes may share it.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "linear.json"
         self._machine = _machine()
-        self._known = _read(file, self._machine)
+        self._known = _read(self._file, self._machine)
 
     @property
     def known(self) -> Mapping[tuple[str, str], Rates]:
