@@ -7,11 +7,11 @@ a sigma is 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,21 @@ class Denoiser(Resource, Protocol):
         ``timestep`` is 0..1000, a number or one per latent frame; ``context`` is (tokens, text width);
         ``condition`` is (channels, frames, height, width), what image-to-video joins to the latents.
         """
+        ...
+
+
+@runtime_checkable
+class BranchDenoiser(Protocol):
+    """A Denoiser that may evaluate the branches of guidance in one pass over its weights."""
+
+    def velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The velocity of each context, as ``Denoiser.velocity`` has it."""
         ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from click.testing import CliRunner
 
 from wanrun.cli.main import main
@@ -22,3 +24,14 @@ def test_doctor_prints_every_setting() -> None:
         assert setting.variable in result.output
     assert "environment" in next(line for line in result.output.splitlines() if "WANRUN_THREADS" in line)
     assert "a run computes on" in result.output
+
+
+def test_doctor_says_how_weights_are_multiplied_and_why(home: Path) -> None:
+    first = CliRunner().invoke(main, ["doctor"])
+    assert first.exit_code == 0, first.output
+    line = next(line for line in first.output.splitlines() if line.startswith("Q4_K"))
+    assert "resident" in line
+    assert "per use" in line
+    assert "ggml" in line
+    assert (home / "cache" / "linear.json").is_file()
+    assert line in CliRunner().invoke(main, ["doctor"]).output  # remembered, not measured again

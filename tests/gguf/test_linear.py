@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tests.gguf.test_ggml import MADE
 from wanrun.errors import FormatError
 from wanrun.gguf import ggml
-from wanrun.gguf.linear import QuantLinear, make_linear
+from wanrun.gguf.linear import GgmlLinear, QuantLinear, make_linear
+from wanrun.gguf.policy import GGML, PER_USE, RESIDENT, Policy
 from wanrun.gguf.types import TYPES
 from wanrun.gguf.weights import Weights, open_weights
 from wanrun.gguf.writer import TensorSource, write_gguf
@@ -97,6 +98,43 @@ def test_the_weight_stays_packed(weights: Weights) -> None:
     assert "Q4_K" in repr(layer)
     moved = layer.to(torch.bfloat16)
     assert next(moved.buffers()).dtype == torch.uint8
+
+
+def layer_by(weights: Weights, kind: str, way: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """The layer of ``kind`` that is multiplied in this ``way``, if the type has it."""
+    rates = {RESIDENT: 1.0, PER_USE: 1.0, GGML: 9.0} if way == GGML else {RESIDENT: 1.0, PER_USE: 1.0}
+    policy = Policy(1 << 30 if way == RESIDENT else 0, lambda kind, dtype: rates)
+    return make_linear(weights, kind, "bias", dtype, policy=policy)
+
+
+@pytest.mark.parametrize("kind", [*MADE, "F16", "F32"])
+@pytest.mark.parametrize("way", [RESIDENT, PER_USE, GGML])
+def test_every_way_agrees_with_the_unpacked_weight(weights: Weights, kind: str, way: str) -> None:
+    _, bias, tokens = exact()
+    theirs = F.linear(tokens, weights.tensor(kind), bias)
+    result = layer_by(weights, kind, way)(tokens.to(torch.bfloat16))
+    assert result.dtype == torch.bfloat16
+    assert relative(result, theirs) < 0.01
+
+
+def test_each_way_is_a_layer_of_its_own(weights: Weights) -> None:
+    assert type(layer_by(weights, "Q4_K", RESIDENT)) is nn.Linear
+    assert type(layer_by(weights, "Q4_K", PER_USE)) is QuantLinear
+    assert type(layer_by(weights, "Q4_K", GGML)) is GgmlLinear
+    assert type(layer_by(weights, "F16", PER_USE)) is QuantLinear  # a bfloat16 copy would need room
+    assert type(layer_by(weights, "F16", PER_USE, torch.float16)) is nn.Linear  # the file itself
+    tokens = exact()[2].to(torch.bfloat16)
+    once, per_use = layer_by(weights, "Q4_K", RESIDENT), layer_by(weights, "Q4_K", PER_USE)
+    assert torch.equal(once(tokens), per_use(tokens))
+
+
+def test_ggml_takes_more_tokens_than_it_holds_at_once(weights: Weights) -> None:
+    tokens = torch.randn(2, 2100, IN, generator=torch.Generator().manual_seed(2))
+    layer = make_linear(
+        weights, "Q6_K", None, torch.float32, policy=Policy(0, lambda kind, dtype: {RESIDENT: 1.0, GGML: 9.0})
+    )
+    assert isinstance(layer, GgmlLinear)
+    assert torch.equal(layer(tokens)[1, 2000:], layer(tokens[1, 2000:]))
 
 
 def test_what_makes_no_layer_is_named(weights: Weights) -> None:

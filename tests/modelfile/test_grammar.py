@@ -251,7 +251,7 @@ def modelfiles(draw: st.DrawFn) -> Modelfile:
             "guidance_high": number,
             "guidance_low": number,
             "seed": st.integers(0, 2**32 - 1),
-            "precision": st.sampled_from(["fp32", "bf16", "auto"]),
+            "precision": st.sampled_from(["fp32", "bf16", "int8", "auto"]),
             "decoder": name,
         },
     )

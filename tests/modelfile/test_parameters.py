@@ -55,7 +55,7 @@ def test_values(name: str, text: str, value: Value) -> None:
         ("boundary", "1.0001", "from 0 to 1"),
         ("seed", str(2**32), f"from 0 to {2**32 - 1}"),
         ("seed", "-1", "from 0"),
-        ("precision", "fp16", "one of fp32, bf16, auto"),
+        ("precision", "fp16", "one of fp32, bf16, int8, auto"),
         ("sampler", "../x", "a name"),
         ("sampler", "", "a name"),
     ],

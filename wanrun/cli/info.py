@@ -12,6 +12,8 @@ from wanrun import plugins as registry
 from wanrun import settings
 from wanrun.cli.tables import table
 
+#: The types of most published files, whose speed is shown.
+_TYPES = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K")
 _LIBRARIES = ("wanrun", "torch", "llama-cpp-python", "gguf", "safetensors", "sentencepiece", "av")
 
 
@@ -27,7 +29,7 @@ def plugins() -> None:
 
 @click.command()
 def doctor() -> None:
-    """Show the machine, the libraries and every setting with its value."""
+    """Show the machine, the libraries, every setting with its value, and how weights are multiplied."""
     click.echo(f"Python {platform.python_version()} on {platform.platform()}, {settings.threads()} threads")
     click.echo(table(("LIBRARY", "VERSION"), [(name, _version(name)) for name in _LIBRARIES]))
     click.echo()
@@ -45,6 +47,8 @@ def doctor() -> None:
     click.echo(_compute())
     click.echo()
     click.echo(_measured())
+    click.echo()
+    click.echo(_multiply())
 
 
 def _version(name: str) -> str:
@@ -90,3 +94,18 @@ def _measured() -> str:
             f"libraries take {found.network_bytes / 1e6:.0f} MB; kept in {path}",
         )
     )
+
+
+def _multiply() -> str:
+    """How the CPU multiplies by each type of weight, and the measurements that say so."""
+    from wanrun.gguf.policy import fastest
+    from wanrun.gguf.probe import Memory
+    from wanrun.wan.devices import pick_dtype
+
+    memory, dtype = Memory(settings.home() / "cache"), pick_dtype("auto", "cpu")
+    rows = []
+    for kind in _TYPES:
+        rates = memory.rates(kind, dtype)
+        why = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
+        rows.append((kind, fastest(rates, room=True), fastest(rates, room=False), why))
+    return table(("CPU WEIGHTS", "WITH ROOM", "WITHOUT", "BECAUSE OF GF/S PER CORE"), rows)

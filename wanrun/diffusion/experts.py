@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from wanrun import settings
+from wanrun.diffusion.prompts import Prompts
 from wanrun.errors import InvalidRequest
+from wanrun.gguf.mapping import prefetch
+from wanrun.gguf.policy import Policy
+from wanrun.gguf.probe import Memory
 from wanrun.gguf.weights import open_weights
 from wanrun.types import Resource
-from wanrun.wan.context import fold_padding
+from wanrun.wan.config import PATCH
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import load_transformer
 from wanrun.wan.model import WanModel
+
+#: Up to this many tokens the branches of guidance go through the blocks side by side, so that a weight is
+#: unpacked once for all of them. With more, unpacking is no longer worth the memory of their activations.
+_SIDE_BY_SIDE_TOKENS = 4096
+#: The next step may be this much longer than the last one, as steps grow with falling noise.
+_STEP_GROWTH = 2.0
 
 
 class Experts(Resource):
@@ -24,25 +35,50 @@ class Experts(Resource):
     """
 
     def __init__(
-        self, files: Mapping[str, Path], boundary: float | None, device: str, precision: str
+        self,
+        files: Mapping[str, Path],
+        boundary: float | None,
+        device: str,
+        precision: str,
+        resident_bytes: int = 0,
     ) -> None:
         self._files = dict(files)
         self._boundary = boundary
         self._device = pick_device(device)
         self._dtype = pick_dtype(precision, self._device)
-        self._loaded: tuple[str, WanModel] | None = None
+        if precision == "int8" and torch.device(self._device).type != "cpu":
+            raise InvalidRequest(f"precision int8 is for the CPU, not for {self._device}; use bf16")
+        self._precision, self._resident_bytes = precision, resident_bytes
+        self._loaded: tuple[str, WanModel, Prompts] | None = None
+        self._last: float | None = None
 
-    def _expert(self, timestep: float) -> WanModel:
+    def _expert(self, timestep: float) -> tuple[WanModel, Prompts]:
         role = "diffusion"
         if self._boundary is not None:
             role = "high_noise" if timestep >= 1000 * self._boundary else "low_noise"
         if self._loaded is None or self._loaded[0] != role:
             self._loaded = None  # before the next one loads: two never fit where one just does
             with open_weights(self._files[role]) as weights:
-                self._loaded = role, load_transformer(weights, self._device, self._dtype)
-        return self._loaded[1]
+                model = load_transformer(weights, self._device, self._dtype, self._policy())
+            self._loaded = role, model, Prompts(model)
+        if role == "high_noise":
+            self._look_ahead(timestep)
+        return self._loaded[1:]
 
-    @torch.inference_mode()
+    def _policy(self) -> Policy:
+        rates = Memory(settings.home() / "cache").rates
+        exact = self._precision == "fp32"
+        return Policy(self._resident_bytes, None if exact else rates, self._precision == "int8")
+
+    def _look_ahead(self, timestep: float) -> None:
+        """Have the low-noise expert's file read while the last step before it is computed."""
+        assert self._boundary is not None
+        last, self._last = self._last, timestep
+        if last is None or not timestep < last:
+            return
+        if timestep - _STEP_GROWTH * (last - timestep) < 1000 * self._boundary:
+            prefetch(self._files["low_noise"])
+
     def velocity(
         self, latents: Tensor, timestep: float | Tensor, context: Tensor, condition: Tensor | None = None
     ) -> Tensor:
@@ -50,17 +86,43 @@ class Experts(Resource):
 
         Raises InvalidRequest for latents, a context or a condition of other dimensions than the model's.
         """
+        return self.velocities(latents, timestep, [context], condition)[0]
+
+    @torch.inference_mode()
+    def velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The velocity for each of ``contexts``, as ``velocity`` has it and raises.
+
+        Short clips go through the model side by side, so that each weight is unpacked once for all contexts.
+        """
         steps = torch.as_tensor(timestep, dtype=torch.float32).reshape(1, -1)
-        model = self._expert(float(steps.max()))
-        _check(model, latents, steps, context, condition)
+        model, prompts = self._expert(float(steps.max()))
+        for context in contexts:
+            _check(model, latents, steps, context, condition)
         inputs = latents if condition is None else torch.cat([latents, condition.to(latents)])
-        prompt = fold_padding([context.to(self._device, torch.float32)])
-        velocity: Tensor = model(inputs.to(self._device, torch.float32)[None], steps.to(self._device), prompt)
-        return velocity[0].to(latents.device)
+        inputs = inputs.to(self._device, torch.float32)[None]
+        steps = steps.to(self._device)
+        together = len(contexts) if _tokens(latents) <= _SIDE_BY_SIDE_TOKENS else 1
+        found: list[Tensor] = []
+        for first in range(0, len(contexts), together):
+            some = contexts[first : first + together]
+            wide = inputs.expand(len(some), *inputs.shape[1:])
+            velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some))
+            found += velocities.to(latents.device)
+        return found
 
     def close(self) -> None:
         """Drop the loaded expert."""
         self._loaded = None
+
+
+def _tokens(latents: Tensor) -> int:
+    return latents[0].numel() // (PATCH[0] * PATCH[1] * PATCH[2])
 
 
 def _check(
@@ -91,11 +153,16 @@ def _check(
 
 
 def load(
-    files: Mapping[str, Path], boundary: float | None = None, device: str = "auto", precision: str = "auto"
+    files: Mapping[str, Path],
+    boundary: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    resident_bytes: int = 0,
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes.
 
-    Raises InvalidRequest when the roles do not make a model, or a mixture has no boundary.
+    ``resident_bytes`` of memory may be spent on matrices that stay unpacked, which is faster. Raises
+    InvalidRequest when the roles do not make a model, or a mixture has no boundary.
     """
     if set(files) not in ({"diffusion"}, {"high_noise", "low_noise"}):
         raise InvalidRequest(
@@ -103,4 +170,4 @@ def load(
         )
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
-    return Experts(files, boundary if len(files) == 2 else None, device, precision)
+    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes)

@@ -8,7 +8,7 @@ The routines run without Python's global lock. Measured on one Zen 4 core: 3 to 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
@@ -32,13 +32,13 @@ _NOT_QUANTISED = ("Q8_1", "Q8_K")
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """The C library, loaded once; llama_cpp itself is not imported. WanrunError when it is not installed."""
+def library(part: str = "ggml-base") -> ctypes.CDLL:
+    """A C library of ggml's, loaded once; llama_cpp itself is not imported. WanrunError if it is missing."""
     spec = find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise WanrunError("llama-cpp-python is not installed; run: pip install llama-cpp-python")
     folder = Path(spec.origin).parent / "lib"
-    names = ["libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll"]
+    names = [f"lib{part}.so", f"lib{part}.dylib", f"{part}.dll", f"lib{part}.dll"]
     for name in names:
         if (folder / name).is_file():
             return ctypes.CDLL(str(folder / name))
@@ -50,7 +50,7 @@ def row_function(kind: str) -> RowFunction:
     """The routine that unpacks ``kind`` to float32; FormatError when the library has none."""
     special = {"F16": "ggml_fp16_to_fp32_row", "BF16": "ggml_bf16_to_fp32_row"}
     symbol = special.get(kind) or "dequantize_row_" + kind.lower().replace("_k", "_K")
-    _check_layout(tensor_type(kind))
+    check_layout(tensor_type(kind))
     try:
         function = library()[symbol]
     except AttributeError:
@@ -60,7 +60,8 @@ def row_function(kind: str) -> RowFunction:
     return function
 
 
-def _check_layout(kind: TensorType) -> None:
+def check_layout(kind: TensorType) -> None:
+    """FormatError when the library's blocks of ``kind`` are not ours."""
     if kind.number is None:
         raise FormatError(f"ggml has no type {kind.name}")
     base = library()
@@ -98,14 +99,17 @@ def dequantize(
 
 def run_spans(work: Callable[[tuple[int, int]], None], elements: int, threads: int) -> None:
     """Call ``work`` with (first element, number) of at most ``threads`` spans covering all, side by side."""
-    spans = list(_spans(elements, min(threads, -(-elements // _THREAD_ELEMENTS))))
+    run_all(work, list(_spans(elements, min(threads, -(-elements // _THREAD_ELEMENTS)))))
+
+
+def run_all(work: Callable[[tuple[int, int]], None], spans: Sequence[tuple[int, int]]) -> None:
+    """Call ``work`` with each of ``spans``, each in a thread of its own if there are two or more."""
     if len(spans) <= 1:
         for span in spans:
             work(span)
         return
-    with ThreadPoolExecutor(
-        len(spans)
-    ) as pool:  # fresh each time, so that a forked process finds live threads
+    # a fresh pool each time, so that a forked process finds live threads
+    with ThreadPoolExecutor(len(spans)) as pool:
         list(pool.map(work, spans))
 
 
@@ -132,7 +136,7 @@ def quantize(kind: str, rows: NDArray[np.float32]) -> bytes:
         )
     if not np.isfinite(rows).all():
         raise InvalidRequest(f"values that are not finite cannot be quantised to {kind}")
-    _check_layout(spec)
+    check_layout(spec)
     return _quantize_chunk(spec, np.ascontiguousarray(rows))
 
 

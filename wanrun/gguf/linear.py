@@ -1,4 +1,7 @@
-"""Multiplies by a matrix that stays packed."""
+"""Multiplies by a matrix that stays packed, or by one that was unpacked once.
+
+Each way is a layer of its own over the same stored weight; ``policy`` says which is used where.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wanrun.errors import FormatError
-from wanrun.gguf.dequantize import dequantize
+from wanrun.gguf import product
+from wanrun.gguf.dequantize import PLAIN, dequantize
+from wanrun.gguf.policy import GGML, RESIDENT, Policy
 from wanrun.gguf.types import tensor_type
 from wanrun.gguf.weights import PackedTensor, Weights
+
+#: Tokens that ggml multiplies at once, which bounds the float32 copies of what goes in and comes out.
+_CHUNK_TOKENS = 2048
 
 
 class QuantLinear(nn.Module):
@@ -40,17 +48,54 @@ class QuantLinear(nn.Module):
         return f"{self.kind}, shape={self.shape}, bias={self.bias is not None}, dtype={self.dtype}"
 
 
+class GgmlLinear(QuantLinear):
+    """A linear layer on the CPU whose weight ggml multiplies by as it is packed (see ``product``)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tokens = inputs.reshape(-1, self.shape[1])
+        out = torch.empty(len(tokens), self.shape[0], dtype=inputs.dtype)
+        for source, target in zip(tokens.split(_CHUNK_TOKENS), out.split(_CHUNK_TOKENS), strict=True):
+            products = product.multiply(self.kind, self.packed, self.shape, source.float())
+            target.copy_(products if self.bias is None else products.add_(self.bias))
+        return out.reshape(*inputs.shape[:-1], self.shape[0])
+
+
 def make_linear(
     weights: Weights,
     weight_name: str,
     bias_name: str | None,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
+    policy: Policy | None = None,
 ) -> nn.Module:
-    """A linear layer of stored weights, not trainable: ``nn.Linear`` for float types, else ``QuantLinear``.
+    """A linear layer of stored weights, not trainable, as ``policy`` picks.
 
-    FormatError when the weight is no matrix or the bias does not fit it.
+    Without one it is ``nn.Linear`` for float types, and others are dequantised at each use. FormatError when
+    the weight is no matrix or the bias does not fit it.
     """
+    check_linear(weights, weight_name, bias_name)
+    bias = None if bias_name is None else weights.tensor(bias_name, dtype, device)
+    kind = weights.type(weight_name)
+    packed = weights.packed(weight_name)
+    quantised = tensor_type(kind).quantised
+    if policy is None or torch.device(device).type != "cpu" or PLAIN.get(kind) == dtype:
+        way = None if quantised else RESIDENT
+    else:
+        way = policy.pick(packed, dtype)
+    if way == GGML:
+        return GgmlLinear(packed, bias, dtype)
+    if way != RESIDENT:
+        return QuantLinear(packed, bias, dtype).to(device)
+    out_features, in_features = packed.shape
+    linear = nn.Linear(in_features, out_features, bias is not None, device="meta")
+    linear.weight = nn.Parameter(weights.tensor(weight_name, dtype, device), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear
+
+
+def check_linear(weights: Weights, weight_name: str, bias_name: str | None) -> None:
+    """FormatError when the weight is no matrix or the bias does not fit it."""
     shape = weights.shape(weight_name)
     if len(shape) != 2:
         raise FormatError(f"{weights.header.path}: {weight_name!r} has shape {shape}; a matrix is needed")
@@ -58,11 +103,3 @@ def make_linear(
         raise FormatError(
             f"{weights.header.path}: {bias_name!r} has shape {weights.shape(bias_name)}, not {shape[:1]}"
         )
-    bias = None if bias_name is None else weights.tensor(bias_name, dtype, device)
-    if tensor_type(weights.type(weight_name)).quantised:
-        return QuantLinear(weights.packed(weight_name), bias, dtype).to(device)
-    linear = nn.Linear(shape[1], shape[0], bias is not None, device="meta")
-    linear.weight = nn.Parameter(weights.tensor(weight_name, dtype, device), requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear

@@ -61,7 +61,7 @@ _ALL = (
     Parameter("guidance_high", "number", "guidance scale of the high-noise expert", 0, 50),
     Parameter("guidance_low", "number", "guidance scale of the low-noise expert", 0, 50),
     Parameter("seed", "integer", "seed of the noise", 0, 2**32 - 1),
-    Parameter("precision", "name", "arithmetic of the model", choices=("fp32", "bf16", "auto")),
+    Parameter("precision", "name", "arithmetic of the model", choices=("fp32", "bf16", "int8", "auto")),
     Parameter("decoder", "name", "decoder plugin; in vae+tiny the second where memory fails the first"),
 )
 

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from wanrun.errors import InvalidRequest
-from wanrun.types import Denoise, Denoiser
+from wanrun.types import BranchDenoiser, Denoise, Denoiser
 
 
 def guided(
@@ -21,9 +21,10 @@ def guided(
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): v = v₋ + s·(v₊ − v₋), two passes.
 
-    s is ``scale_high`` where the timestep is at least 1000·``boundary``, as the experts switch, else
-    ``scale_low``; without ``boundary`` it is always ``scale_high``. Where s is 1 the second pass is skipped.
-    Raises InvalidRequest for a scale that is not finite or that lacks its negative context.
+    A denoiser that is a ``BranchDenoiser`` makes one of them. s is ``scale_high`` where the timestep is at
+    least 1000·``boundary``, as the experts switch, else ``scale_low``; without ``boundary`` it is always
+    ``scale_high``. Where s is 1 the second pass is skipped. Raises InvalidRequest for a scale that is not
+    finite or that lacks its negative context.
     """
     scales = (
         {"guidance_high": scale_high, "guidance_low": scale_low}
@@ -39,10 +40,13 @@ def guided(
     def denoise(latents: Tensor, timestep: float) -> Tensor:
         high = boundary is None or timestep >= 1000 * boundary
         scale = scale_high if high else scale_low
-        conditional = denoiser.velocity(latents, timestep, positive, condition)
         if negative is None or scale == 1:
-            return conditional
-        unconditional = denoiser.velocity(latents, timestep, negative, condition)
+            return denoiser.velocity(latents, timestep, positive, condition)
+        if isinstance(denoiser, BranchDenoiser):
+            both = denoiser.velocities(latents, timestep, [positive, negative], condition)
+        else:
+            both = [denoiser.velocity(latents, timestep, each, condition) for each in (positive, negative)]
+        conditional, unconditional = both
         return unconditional + scale * (conditional - unconditional)
 
     return denoise

@@ -26,11 +26,15 @@ def pick_device(name: str) -> str:
 
 
 def pick_dtype(precision: str, device: str) -> torch.dtype:
-    """``auto`` is bf16 wherever the hardware multiplies it; a CPU that only emulates it is faster in fp32."""
-    if precision == "auto":
+    """``auto`` is bf16 wherever the hardware multiplies it; a CPU that only emulates it is faster in fp32.
+
+    ``int8`` has the dtype of ``auto`` for all that it does not multiply in 8 bits.
+    """
+    if precision in ("auto", "int8"):
         features = torch.cpu.get_capabilities()
         emulated = device == "cpu" and not (features.get("avx512_bf16") or features.get("amx_bf16"))
         return torch.float32 if emulated else torch.bfloat16
     if precision not in _DTYPES:
-        raise InvalidRequest(f"precision {precision!r} is not known; there are auto, {', '.join(_DTYPES)}")
+        known = ", ".join((*_DTYPES, "int8"))
+        raise InvalidRequest(f"precision {precision!r} is not known; there are auto, {known}")
     return _DTYPES[precision]

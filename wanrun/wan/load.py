@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import nn
 
 from wanrun.errors import FormatError
+from wanrun.gguf.int8 import make_int8
 from wanrun.gguf.linear import make_linear
+from wanrun.gguf.policy import Policy
 from wanrun.gguf.weights import Weights
 from wanrun.wan.autoencoder import WanVAE, vae_config_from_shapes
 from wanrun.wan.config import config_from_shapes
@@ -18,10 +22,13 @@ from wanrun.wan.tiny import TinyVAE, tiny_config_from_shapes
 _FLOAT32 = ("time_embedding.", "time_projection.", "head.")
 
 
-def load_transformer(weights: Weights, device: str, dtype: torch.dtype) -> WanModel:
-    """A transformer that computes in ``dtype``; quantised matrices stay packed.
+def load_transformer(
+    weights: Weights, device: str, dtype: torch.dtype, policy: Policy | None = None
+) -> WanModel:
+    """A transformer that computes in ``dtype``; matrices are multiplied as ``policy`` says.
 
-    Raises FormatError for a tensor that is missing or has another shape, naming the first ones.
+    Without one quantised matrices stay packed. Raises FormatError for a tensor that is missing or has
+    another shape, naming the first ones.
     """
     names = canonical(weights.names)
     shapes = {name: weights.shape(stored) for name, stored in names.items()}
@@ -34,12 +41,27 @@ def load_transformer(weights: Weights, device: str, dtype: torch.dtype) -> WanMo
     _check(model, shapes, weights)
     linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for name in linears:
-        kept = torch.float32 if name.startswith(_FLOAT32) else dtype
-        layer = make_linear(weights, names[f"{name}.weight"], names[f"{name}.bias"], kept, device)
+        stored = names[f"{name}.weight"], names[f"{name}.bias"]
+        if policy is not None and policy.int8 and bears_int8(name, model.config.layers):
+            layer: nn.Module = make_int8(weights, *stored, dtype)
+        elif name.startswith(_FLOAT32):
+            layer = make_linear(weights, *stored, torch.float32, device)
+        else:
+            layer = make_linear(weights, *stored, dtype, device, policy)
         _replace(model, name, layer)
     done = {f"{name}.{kind}" for name in linears for kind in ("weight", "bias")}
     _assign(model, weights, {n: names[n] for n in names if n not in done}, torch.float32, device)
     return model.requires_grad_(False).eval()
+
+
+def bears_int8(name: str, layers: int) -> bool:
+    """Whether the linear layer ``name`` of a transformer of ``layers`` blocks may be multiplied in 8 bits.
+
+    Not outside the blocks, not in the first and the last one, which see the noise and write the velocity; not
+    ffn.2, whose inputs have outliers; and not the text's keys and values, made but once a prompt.
+    """
+    match = re.fullmatch(r"blocks\.(\d+)\.(self_attn\.[qkvo]|cross_attn\.[qo]|ffn\.0)", name)
+    return match is not None and 0 < int(match[1]) < layers - 1
 
 
 def load_vae(weights: Weights, device: str, dtype: torch.dtype) -> WanVAE:

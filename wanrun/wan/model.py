@@ -7,10 +7,14 @@ float32. Parameter names are the original checkpoint's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wanrun.wan.attention import attention
 from wanrun.wan.config import EPS, FREQUENCY_DIM, HEAD_DIM, PATCH, WanConfig
 from wanrun.wan.context import Context
 from wanrun.wan.rope import rotate, rotation
@@ -59,18 +63,21 @@ class Attention(nn.Module):
         self.v, self.o = nn.Linear(width, width), nn.Linear(width, width)
         self.norm_q, self.norm_k = RMSNorm(width), RMSNorm(width)
 
-    def forward(
-        self, x: Tensor, source: Tensor, turn: Tensor | None = None, bias: Tensor | None = None
-    ) -> Tensor:
-        """Queries from ``x``, keys and values from ``source``; ``turn`` rotates, ``bias`` adds to logits."""
-        query = split_heads(self.norm_q(self.q(x)))
-        key = split_heads(self.norm_k(self.k(source)))
-        value = split_heads(self.v(source))
-        if turn is not None:
-            query, key = rotate(query, turn), rotate(key, turn)
-        if bias is not None:
-            bias = bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+        """Over the tokens of ``x`` itself, queries and keys rotated by ``turn``."""
+        query = rotate(split_heads(self.norm_q(self.q(x))), turn)
+        key, value = self.read(x)
+        return self._join(attention(query, rotate(key, turn), value))
+
+    def read(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of ``source``, (batch, heads, tokens, 128) each."""
+        return split_heads(self.norm_k(self.k(source))), split_heads(self.v(source))
+
+    def across(self, x: Tensor, read: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+        """Over what was ``read``; ``bias`` adds to the logits."""
+        return self._join(attention(split_heads(self.norm_q(self.q(x))), *read, bias))
+
+    def _join(self, mixed: Tensor) -> Tensor:
         out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -92,12 +99,14 @@ class Block(nn.Module):
             nn.Linear(config.ffn_width, width),
         )
 
-    def forward(self, x: Tensor, time: Tensor, text: Tensor, text_bias: Tensor, turn: Tensor) -> Tensor:
-        """``x``, ``text`` (batch, tokens, width); ``time`` (batch, 1 or frames, 6, width)."""
+    def forward(
+        self, x: Tensor, time: Tensor, text: tuple[Tensor, Tensor], text_bias: Tensor, turn: Tensor
+    ) -> Tensor:
+        """``x`` (batch, tokens, width); ``time`` (batch, 1 or frames, 6, width); ``text`` keys and values."""
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = (self.modulation + time).unbind(2)
         h = modulate(layer_norm(x), shift_sa, scale_sa).to(self.dtype)
-        x = x + gate(self.self_attn(h, h, turn=turn), gate_sa)
-        x = x + self.cross_attn(self.norm3(x).to(self.dtype), text, bias=text_bias).float()
+        x = x + gate(self.self_attn(h, turn), gate_sa)
+        x = x + self.cross_attn.across(self.norm3(x).to(self.dtype), text, text_bias).float()
         h = modulate(layer_norm(x), shift_ff, scale_ff).to(self.dtype)
         return x + gate(self.ffn(h), gate_ff)
 
@@ -125,6 +134,14 @@ def time_features(timestep: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(timestep.device)
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A Context as one model's blocks see it: keys and values (batch, heads, keys, 128) of each."""
+
+    text: list[tuple[Tensor, Tensor]]
+    bias: Tensor
+
+
 class WanModel(nn.Module):
     """The whole transformer; ``dtype`` is what its linear layers and attention compute in."""
 
@@ -143,21 +160,29 @@ class WanModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.layers))
         self.head = Head(config)
 
-    def forward(self, latents: Tensor, timestep: Tensor, context: Context) -> Tensor:
+    def read(self, context: Context) -> Prompt:
+        """What the blocks need of the prompts: it is the same at every timestep."""
+        text = self.text_embedding(context.rows.to(self.dtype))
+        blocks = cast("list[Block]", list(self.blocks))
+        return Prompt([block.cross_attn.read(text) for block in blocks], context.bias)
+
+    def forward(self, latents: Tensor, timestep: Tensor, prompt: Prompt | Context) -> Tensor:
         """Velocity (batch, out_channels, frames, height, width) float32.
 
         ``latents`` (batch, in_channels, frames, height, width), condition channels joined after the latents';
-        ``timestep`` 0..1000, (batch, 1), or (batch, frames) for one per latent frame.
+        ``timestep`` 0..1000, (batch, 1), or (batch, frames) for one per latent frame; ``prompt`` as it was
+        read, or to be read here.
         """
+        if isinstance(prompt, Context):
+            prompt = self.read(prompt)
         x = self.patch_embedding(latents)
         grid = x.shape[2:]  # (frames, height/2, width/2)
         x = x.flatten(2).transpose(1, 2).float()  # (batch, tokens, width)
         turn = rotation(grid[0], grid[1], grid[2], device=x.device)
         time = self.time_embedding(time_features(timestep))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        text = self.text_embedding(context.rows.to(self.dtype))
-        for block in self.blocks:
-            x = block(x, modulation, text, context.bias, turn)
+        for block, text in zip(self.blocks, prompt.text, strict=True):
+            x = block(x, modulation, text, prompt.bias, turn)
         return self._unpatchify(self.head(x, time), *grid)
 
     def _unpatchify(self, x: Tensor, frames: int, height: int, width: int) -> Tensor:
