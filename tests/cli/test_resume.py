@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def started(home: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "wanrun.cli", *arguments],
         cwd=folder, env=os.environ | {"WANRUN_HOME": str(home)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        # a suite that a script runs in the background ignores interrupts, and so would its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

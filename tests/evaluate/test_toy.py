@@ -86,7 +86,8 @@ def test_the_command_writes_a_table_a_report_and_a_sheet(tmp_path: Path) -> None
     assert len(report["clips"]) == 4
     for clip in report["clips"]:
         assert set(clip["right"]) >= {"colour", "ground", "shape", "motion", "count"}
-    assert Image.open(folder / "sheet.png").width > 400
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 400
 
 
 def test_an_unknown_suite_and_an_unknown_model_are_refused(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def _plain(packed: Tensor, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
 def _through_ggml(spec: TensorType, packed: Tensor, dtype: torch.dtype) -> Tensor:
     packed = packed.contiguous()
     function, elements = ggml.row_function(spec.name), packed.numel() // spec.size * spec.block
-    out = torch.empty(elements, dtype=dtype)
+    with torch.inference_mode(False):  # what other threads write to must be an ordinary tensor
+        out = torch.empty(elements, dtype=dtype)
     source, destination = packed.data_ptr(), out.data_ptr()
 
     def unpack(span: tuple[int, int]) -> None:

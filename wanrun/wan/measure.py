@@ -121,7 +121,7 @@ def _transformer_block(precision: torch.dtype, device: str) -> Block:
 
 def _block_s(block: Block, batch: int, tokens: int, precision: torch.dtype, device: str) -> float:
     x = torch.randn(batch, tokens, _WIDTH, device=device)
-    text = torch.randn(batch, _TEXT_TOKENS, _WIDTH, device=device, dtype=precision)
+    text = block.cross_attn.read(torch.randn(batch, _TEXT_TOKENS, _WIDTH, device=device, dtype=precision))
     time_vector = torch.randn(batch, 1, 6, _WIDTH, device=device)
     bias = torch.zeros(batch, 1, 1, _TEXT_TOKENS, device=device)
     turn = rotation(1, 1, tokens, device)

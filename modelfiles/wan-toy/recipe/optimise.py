@@ -45,8 +45,7 @@ class Optimiser:
         if not math.isfinite(norm):
             return norm  # a step that would destroy the weights is left out
         for view, weight in zip(self._views, self._weights, strict=True):
-            assert weight.grad is not None
-            view.grad = _flat(weight.grad, weight)
+            view.grad = None if weight.grad is None else _flat(weight.grad, weight)
         for optimiser in (self._muon, self._adamw):
             for group in optimiser.param_groups:
                 group["lr"] = self._rate * share
