@@ -36,7 +36,7 @@ def test_object_and_background_have_the_colours_that_were_asked_for() -> None:
         seen = look(clip.frames)
         largest = seen.objects[0].colour if seen.objects else ""
         right += (largest, seen.ground) == (colour, ground)
-    assert right >= 6
+    assert right >= 8
 
 
 def test_the_bundle_is_stored_as_the_big_models_are() -> None:
