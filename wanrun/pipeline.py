@@ -52,10 +52,16 @@ def open_encoder(bundle: Bundle) -> TextEncoder:
     return CachedEncoder(opener, component.digest, settings.home() / "cache" / "contexts", limit)
 
 
-def open_denoiser(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Denoiser:
-    """The bundle's experts, in the request's precision."""
+def open_denoiser(
+    bundle: Bundle, request: GenerationRequest, device: str = "auto", resident_bytes: int = 0
+) -> Denoiser:
+    """The bundle's experts, in the request's precision.
+
+    ``resident_bytes`` of memory may be spent on weights that stay unpacked.
+    """
     files = {role: component.path for role, component in bundle.experts.items()}
-    denoiser: Denoiser = plugins.load("backends", "torch")(files, request.boundary, device, request.precision)
+    load = plugins.load("backends", "torch")
+    denoiser: Denoiser = load(files, request.boundary, device, request.precision, resident_bytes)
     return denoiser
 
 
@@ -143,13 +149,14 @@ def prompt_to_latents(
     progress: Progress = silent,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
+    resident_bytes: int = 0,
 ) -> Tensor:
     """The first stages: encoder, then experts, each closed before the next part is opened."""
     progress("text", 0, 0)
     with open_encoder(bundle) as encoder:
         conditioning = encode(encoder, request, progress)
     progress("denoise", 0, request.steps)
-    with open_denoiser(bundle, request, device) as denoiser:
+    with open_denoiser(bundle, request, device, resident_bytes) as denoiser:
         return denoise(denoiser, request, conditioning, progress, checkpoint)
 
 

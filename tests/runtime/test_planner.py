@@ -44,8 +44,10 @@ def test_a_forward_lasts_as_long_as_its_operations() -> None:
     tokens = 9 * 30 * 52
     linear = 2 * tokens * 30 * (6 * 1536**2 + 2 * 1536 * 8960) + 4 * 61 * 30 * 1536**2
     attention = 4 * tokens**2 * 30 * 1536 + 4 * tokens * 61 * 30 * 1536
-    unpacked = WEIGHTS / 3e9
-    assert forward_s(EXPERT, JOB, MACHINE) == pytest.approx(linear / 2e11 + attention / 1e11 + unpacked)
+    assert forward_s(EXPERT, JOB, MACHINE) == pytest.approx(linear / 2e11 + attention / 1e11)
+    in_8_bits = linear - 2 * tokens * 28 * 1536 * (6 * 1536 + 8960) * (1 - 1 / 1.8)
+    eight = forward_s(EXPERT, replace(JOB, precision="int8"), MACHINE)
+    assert eight == pytest.approx(in_8_bits / 2e11 + attention / 1e11)
 
 
 def test_what_a_block_costs_beside_its_products_is_added() -> None:
@@ -61,10 +63,13 @@ def test_a_type_that_was_not_measured_is_as_slow_as_the_slowest() -> None:
 
 
 def test_experts_take_their_evaluations() -> None:
+    each, unpack = forward_s(EXPERT, JOB, MACHINE), unpack_s(EXPERT, MACHINE)
     high, low = planned().phases[2:4]
-    each = forward_s(EXPERT, JOB, MACHINE)
-    assert low.seconds - 8 / 32 * low.seconds == pytest.approx(24 * each, rel=0.01)
-    assert high.seconds == pytest.approx(8 * each + 0.5, rel=0.01)
+    assert high.seconds == pytest.approx(8 * each + unpack + 0.5, rel=0.01)
+    assert low.seconds == pytest.approx(32 * each + unpack, rel=0.01)
+    high, low = planned(limit=4 * GB).phases[2:4]
+    assert high.seconds == pytest.approx(8 * (each + unpack) + 0.5, rel=0.01)
+    assert low.seconds == pytest.approx(32 * (each + unpack), rel=0.01)
 
 
 @pytest.mark.parametrize("decoder", [VAE, TINY])
@@ -111,12 +116,20 @@ def test_a_run_fits_up_to_its_peak() -> None:
     assert planned().worst.name == "vae"
 
 
-def test_what_is_left_may_hold_unpacked_weights_but_no_more_than_there_are() -> None:
-    peak = planned().memory
-    assert planned(limit=peak).resident == 0
-    assert planned(limit=peak - 5).resident == 0
-    assert planned(limit=peak + 7).resident == 7
-    assert planned(limit=peak + 100 * GB).resident == 2 * WEIGHTS
+def test_weights_stay_unpacked_where_there_is_room_for_twice_as_many() -> None:
+    lean, unpacked = planned(limit=GB), 2 * WEIGHTS
+    assert not lean.fits
+    assert lean.resident == planned(limit=lean.memory + 2 * unpacked - 1).resident == 0
+    roomy = planned(limit=lean.memory + 2 * unpacked)
+    assert roomy.resident == unpacked
+    assert roomy.phases[2].memory == lean.phases[2].memory + unpacked
+    assert roomy.memory <= roomy.limit
+    assert roomy.seconds < lean.seconds
+    assert planned(job=replace(JOB, precision="fp32")).resident == 4 * WEIGHTS
+    in_8_bits = 28 * 1536 * (6 * 1536 + 8960)
+    eight = planned(job=replace(JOB, precision="int8"))
+    assert eight.resident == 2 * (WEIGHTS - in_8_bits)
+    assert eight.phases[2].memory == lean.phases[2].memory + in_8_bits + eight.resident
 
 
 def test_on_an_accelerator_networks_lie_in_its_memory() -> None:

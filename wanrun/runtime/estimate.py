@@ -15,7 +15,7 @@ from wanrun.runtime.machine import Machine
 from wanrun.runtime.parts import read_parts
 from wanrun.runtime.planner import Plan, plan
 from wanrun.runtime.remembered import text_encoder
-from wanrun.runtime.shapes import Job, Parts
+from wanrun.runtime.shapes import Job, Parts, arithmetic
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
@@ -47,7 +47,7 @@ class Estimator:
     def read(self, decoder: str, precision: str, quant: str | None = None) -> Parts:
         """The bundle's parts, with the experts as the mix ``quant`` would make them if one is named."""
         encoder = text_encoder(self.bundle.components["text_encoder"])
-        return read_parts(self.bundle, encoder, decoder, precision, quant)
+        return read_parts(self.bundle, encoder, decoder, arithmetic(precision), quant)
 
     def check(self, request: GenerationRequest) -> Plan:
         """The plan of ``request``; OutOfMemoryBudget with the nearest settings that fit if it does not."""
@@ -78,7 +78,7 @@ def open_estimator(bundle: Bundle, device: str, memory: int | None) -> Estimator
 
 
 def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
-    """What ``request`` asks of the parts, in the arithmetic ``precision``."""
+    """What ``request`` asks of the parts, in the precision ``precision``."""
     prompts = [request.prompt]
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     if guided:

@@ -30,7 +30,7 @@ _WRITER_FRAMES = 50
 
 def denoising(model: Transformer, job: Job) -> int:
     """One expert at work: its converted tensors, a matrix, one block's activations, the sampler's."""
-    item = ITEM_BYTES[job.precision]
+    item = ITEM_BYTES[job.arithmetic]
     latents = 4 * model.out_channels * job.latent[1] * job.latent[2] * job.latent[3]
     return (
         model.stored.copied_bytes
@@ -56,7 +56,7 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
 
     One latent frame is decoded at a time, so their number does not matter.
     """
-    item, positions = ITEM_BYTES[job.precision], job.latent[2] * job.latent[3]
+    item, positions = ITEM_BYTES[job.arithmetic], job.latent[2] * job.latent[3]
     if isinstance(decoder, TinyAutoencoder):
         layers = list(tiny_convolutions(decoder))
     else:
@@ -67,7 +67,7 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
         most = _TINY_FACTOR * most
     else:
         most = max(_LAYER_FACTOR * most, min(_HOLES_FACTOR * most, _HOLES_BYTES))
-        if job.precision == "fp32":
+        if job.arithmetic == "fp32":
             columns = max(_columns(layer, positions) for layer in layers)
             most += min(_FLOAT32_FACTOR * columns, _FLOAT32_BYTES)
     return decoder.stored.copied_bytes + _DECODER_BYTES + past + int(most)

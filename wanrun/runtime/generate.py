@@ -12,16 +12,21 @@ from wanrun.types import Bundle, Frame, GenerationRequest, Progress
 
 
 def frames(
-    run: Run, bundle: Bundle, request: GenerationRequest, progress: Progress, device: str
+    run: Run,
+    bundle: Bundle,
+    request: GenerationRequest,
+    progress: Progress,
+    device: str,
+    resident_bytes: int = 0,
 ) -> Iterator[Frame]:
-    """The video's frames, from wherever ``run`` stopped."""
+    """The video's frames, from wherever ``run`` stopped; ``resident_bytes`` as in ``pipeline``."""
     from wanrun.decoders.latents import pack, unpack
 
     with open_store().hold():
         if run.latents.is_file():
             latents, _ = unpack(run.latents)
         else:
-            latents = pipeline.prompt_to_latents(bundle, request, progress, device, run)
+            latents = pipeline.prompt_to_latents(bundle, request, progress, device, run, resident_bytes)
             with store_errors(f"cannot write {run.latents}"):
                 write_file(run.latents, pack(latents, pipeline.provenance(bundle, request)))
         yield from pipeline.latents_to_frames(bundle, request, latents, progress, device)

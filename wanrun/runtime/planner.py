@@ -25,6 +25,10 @@ from wanrun.runtime.shapes import ITEM_BYTES, Autoencoder, Job, Parts, TinyAutoe
 
 #: Bytes of text encoder for each row of its table of tokens: the words and the tree that finds them.
 _TOKEN_BYTES = 1200
+#: Unpacked weights stay in memory where at least this many times their size would be free.
+_ROOM = 2
+#: How much faster products in 8 bits are than in bf16, their rounding included.
+_INT8_SPEEDUP = 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Plan:
     phases: tuple[Phase, ...]
     limit: int
     device_limit: int
-    #: Bytes that unpacked bf16 weights may take beside everything else: a backend may keep that many.
+    #: Bytes of the experts' phases that unpacked weights take; the backend is told to keep that many.
     resident: int
 
     @property
@@ -83,28 +87,45 @@ class Plan:
 
 def plan(parts: Parts, job: Job, machine: Machine, limit: int, device_limit: int = 0) -> Plan:
     """The plan of ``job`` with ``parts`` on ``machine``, where ``limit`` bytes may be taken."""
+    lean = _phases(parts, job, machine, 0)
+    spare = limit - max(phase.memory for phase in lean)
+    unpacked = max(_unpacked_bytes(model, job) for model in parts.experts)
+    # all or nothing, and never most of what is left, which the mapped files are better off with
+    resident = unpacked if not machine.device_bytes and _ROOM * unpacked <= spare else 0
+    phases = _phases(parts, job, machine, resident) if resident else lean
+    return Plan(machine.device, job.precision, phases, limit, device_limit, resident)
+
+
+def _phases(parts: Parts, job: Job, machine: Machine, resident: int) -> tuple[Phase, ...]:
     phases = [Phase("start", machine.import_s, int(machine.import_bytes), 0), _encoding(parts, job, machine)]
     first = machine.network_s
     for model, evaluations in zip(parts.experts, job.evaluations, strict=True):
         if evaluations:
-            phases.append(_denoising(model, job, machine, evaluations, first))
+            phases.append(_denoising(model, job, machine, evaluations, first, resident))
             first = 0.0
-    phases += [_decoding(parts.decoder, job, machine), _writing(job, machine)]
-    spare = limit - max(phase.memory for phase in phases)
-    if machine.device_bytes:
-        spare = device_limit - max(phase.device_memory for phase in phases)
-    unpacked = max(sum(model.packed.values()) for model in parts.experts) * ITEM_BYTES["bf16"]
-    resident = max(0, min(spare, unpacked))
-    return Plan(machine.device, job.precision, tuple(phases), limit, device_limit, resident)
+    return (*phases, _decoding(parts.decoder, job, machine), _writing(job, machine))
+
+
+def _int8_elements(model: Transformer, job: Job) -> int:
+    """Weights that are kept in 8 bits: see ``wanrun.wan.load``."""
+    if job.precision != "int8":
+        return 0
+    return max(0, model.layers - 2) * model.width * (6 * model.width + model.ffn_width)
+
+
+def _unpacked_bytes(model: Transformer, job: Job) -> int:
+    others = max(0, sum(model.packed.values()) - _int8_elements(model, job))
+    return others * ITEM_BYTES[job.arithmetic]
 
 
 def forward_s(model: Transformer, job: Job, machine: Machine) -> float:
-    """Seconds of one forward."""
-    rates = machine.rates[job.precision]
+    """Seconds of one forward, without unpacking weights."""
+    rates = machine.rates[job.arithmetic]
     counted = work.forward(model, job.tokens, job.prompt_tokens + 1)
-    products = counted.linear / rates.linear + counted.attention / rates.attention
+    saved = 2.0 * job.tokens * _int8_elements(model, job) * (1 - 1 / _INT8_SPEEDUP)
+    products = (counted.linear - saved) / rates.linear + counted.attention / rates.attention
     others = model.layers * (rates.block_s + job.tokens * model.width * rates.element_s)
-    return products + others + unpack_s(model, machine)
+    return products + others
 
 
 def unpack_s(model: Transformer, machine: Machine) -> float:
@@ -116,7 +137,7 @@ def unpack_s(model: Transformer, machine: Machine) -> float:
 
 def decode_s(decoder: Autoencoder | TinyAutoencoder, job: Job, machine: Machine) -> float:
     """Seconds of decoding all latent frames."""
-    rates, positions = machine.rates[job.precision], job.latent[2] * job.latent[3]
+    rates, positions = machine.rates[job.arithmetic], job.latent[2] * job.latent[3]
     frames = job.latent[1]
     if isinstance(decoder, TinyAutoencoder):
         layers = list(work.tiny_convolutions(decoder))
@@ -152,10 +173,14 @@ def _encoding(parts: Parts, job: Job, machine: Machine) -> Phase:
     return Phase("text", seconds, int(memory + _TOKEN_BYTES * encoder.vocabulary), encoder.stored.file_bytes)
 
 
-def _denoising(model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float) -> Phase:
-    taken = footprint.denoising(model, job)
-    seconds = first_s + evaluations * forward_s(model, job, machine)
-    seconds += model.stored.copied_bytes / ITEM_BYTES[job.precision] / min(machine.unpack.values())
+def _denoising(
+    model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float, resident: int
+) -> Phase:
+    taken = footprint.denoising(model, job) + _int8_elements(model, job)
+    taken += min(resident, _unpacked_bytes(model, job))
+    unpacked = 1 if resident else evaluations
+    seconds = first_s + evaluations * forward_s(model, job, machine) + unpacked * unpack_s(model, machine)
+    seconds += model.stored.copied_bytes / ITEM_BYTES[job.arithmetic] / min(machine.unpack.values())
     return _placed(model.role, seconds, taken, model.stored.kept_bytes, machine)
 
 

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 ITEM_BYTES = {"fp32": 4, "bf16": 2}
 
 
+def arithmetic(precision: str) -> str:
+    """What everything but 8-bit products is computed in: ``fp32`` or ``bf16``."""
+    return "bf16" if precision == "int8" else precision
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """The tensors of one file, in bytes.
@@ -95,6 +100,10 @@ class Job:
     prompts: int
     prompt_tokens: int
     precision: str
+
+    @property
+    def arithmetic(self) -> str:
+        return arithmetic(self.precision)
 
     @property
     def tokens(self) -> int:
