@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo tools test lint format bench test-gpu toy clean
+.PHONY: help install install-dev demo tools test lint format bench test-gpu bench-gpu toy clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -65,6 +65,9 @@ bench: install-dev  ## measure speed and memory as ratios against peers; BENCH=-
 
 test-gpu: install-dev  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: install-dev  ## measure speed on a CUDA device as ratios against peers
+	$(BIN)/python -m tests.benchmarks.peers --device cuda $(BENCH)
 
 toy: install-dev  ## train wan-toy from nothing, or continue where it stopped
 	$(BIN)/python modelfiles/wan-toy/recipe/make.py

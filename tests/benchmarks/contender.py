@@ -55,26 +55,29 @@ def euler(velocity: Callable[[Tensor, float], Tensor], latents: Tensor, steps: i
 
 def gemm(task: dict[str, Any]) -> dict[str, Any]:
     """The machine's rate of bf16 multiplications in large matrices, FLOP a second."""
-    left, right = (torch.randn(_GEMM, _GEMM).bfloat16() for _ in range(2))
-    return {"rate": 2 * _GEMM**3 / seconds(lambda: left @ right, rounds=5)}
+    side = _GEMM if task["device"] == "cpu" else 4 * _GEMM
+    left, right = (torch.randn(side, side, device=task["device"]).bfloat16() for _ in range(2))
+    # reading one number waits for the device
+    return {"rate": 2 * side**3 / seconds(lambda: float((left @ right)[0, 0]), rounds=5)}
 
 
 def of_wanrun(task: dict[str, Any]) -> dict[str, Any]:
-    """wanrun through its public functions, on the CPU in the precision that it chooses there."""
+    """wanrun through its public functions, in the task's precision."""
     latents, context = inputs(task)
-    measure = task["measure"]
+    measure, device, precision = task["measure"], task["device"], task.get("precision", "auto")
     if measure in ("vae", "tiny"):
-        with wanrun.load_decoder(task[measure], device="cpu") as decoder:
+        if precision == "int8":
+            raise NotImplementedError("8 bits are for the transformer only")
+        with wanrun.load_decoder(task[measure], device=device) as decoder:
             return {measure: seconds(lambda: list(decoder.frames(latents)))}
-    if measure == "forward":
-        with wanrun.load_denoiser(task["transformer"], device="cpu") as denoiser:
-            return {measure: seconds(lambda: denoiser.velocity(latents, 900.0, context))}
     begin = time.perf_counter()
     files = {role: Path(path) for role, path in task["experts"].items()}
     backend = plugins.load("backends", "torch")
-    with backend(files, task.get("boundary"), "cpu", "auto") as denoiser:
+    with backend(files, task.get("boundary"), device, precision, task.get("resident_bytes", 0)) as denoiser:
+        if measure == "forward":
+            return {measure: seconds(lambda: denoiser.velocity(latents, 900.0, context))}
         clean = euler(lambda x, t: denoiser.velocity(x, t, context), latents, task["steps"])
-    with wanrun.load_decoder(task["vae"], device="cpu") as decoder:
+    with wanrun.load_decoder(task["vae"], device=device) as decoder:
         frames = sum(1 for _ in decoder.frames(clean))
     return {measure: time.perf_counter() - begin, "frames": frames}
 
@@ -83,21 +86,22 @@ def of_diffusers(task: dict[str, Any]) -> dict[str, Any]:
     """diffusers' transformer over the packed GGUF and its VAE, both in bf16."""
     from tests.benchmarks import diffusers_parts as parts
 
-    latents, context = inputs(task)
-    measure = task["measure"]
+    measure, device = task["measure"], task["device"]
+    latents, context = (value.to(device) for value in inputs(task))
     if measure == "tiny":
         raise NotImplementedError("diffusers has no tiny decoder for Wan")
     with torch.inference_mode():
         if measure == "vae":
-            vae = parts.load_vae(Path(task["vae"]))
-            return {measure: seconds(lambda: parts.decode(vae, latents))}
+            vae = parts.load_vae(Path(task["vae"])).to(device)
+            return {measure: seconds(lambda: parts.decode(vae, latents).cpu())}
         begin = time.perf_counter()
-        model = parts.load_transformer(Path(task["transformer"]))
+        model = parts.load_transformer(Path(task["transformer"])).to(device)
+        velocity = partial(parts.velocity, model, context)
         if measure == "forward":
-            return {measure: seconds(partial(parts.velocity, model, context, latents, 900.0))}
-        clean = euler(partial(parts.velocity, model, context), latents, task["steps"])
-        del model
-        frames = parts.decode(parts.load_vae(Path(task["vae"])), clean).shape[2]
+            return {measure: seconds(lambda: velocity(latents, 900.0).cpu())}
+        clean = euler(velocity, latents, task["steps"])
+        del model, velocity
+        frames = parts.decode(parts.load_vae(Path(task["vae"])).to(device), clean).cpu().shape[2]
         return {measure: time.perf_counter() - begin, "frames": frames}
 
 
@@ -109,6 +113,8 @@ def of_stable_diffusion_cpp(task: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError("not installed: pip install -e '.[bench]'") from error
     if task["measure"] == "tiny":
         raise NotImplementedError("its tiny decoder wants another file")
+    if task["device"] != "cpu":
+        raise NotImplementedError("its package is built for the CPU here")
     width, height, frames = task["size"]
     steps, ends = task["steps"], []
     model = StableDiffusion(
@@ -134,6 +140,7 @@ def of_stable_diffusion_cpp(task: dict[str, Any]) -> dict[str, Any]:
 CONTENDERS = {
     "gemm": gemm,
     "wanrun": of_wanrun,
+    "wanrun int8": lambda task: of_wanrun(task | {"precision": "int8"}),
     "diffusers": of_diffusers,
     "stable-diffusion.cpp": of_stable_diffusion_cpp,
 }

@@ -63,7 +63,10 @@ def velocity(model: Any, context: Tensor, latents: Tensor, timestep: float) -> T
     """One forward pass over the context padded to its full length, as diffusers' pipeline pads it."""
     padded = torch.cat([context, context.new_zeros(TEXT_TOKENS - len(context), context.shape[1])])
     out: Tensor = model(
-        latents[None].bfloat16(), torch.tensor([timestep]), padded[None].bfloat16(), return_dict=False
+        latents[None].bfloat16(),
+        torch.tensor([timestep], device=latents.device),
+        padded[None].bfloat16(),
+        return_dict=False,
     )[0]
     return out[0].float()
 
@@ -82,7 +85,7 @@ def load_vae(path: Path) -> Any:
 
 def decode(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (1, 3, frames, height, width)."""
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in
+    mean, std = (latents.new_tensor(values).view(1, -1, 1, 1, 1) for values in
                  (vae.config.latents_mean, vae.config.latents_std))  # fmt: skip
     pixels: Tensor = vae.decode((latents[None] * std + mean).bfloat16()).sample
     return pixels

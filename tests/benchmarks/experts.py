@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         task = {
             "contender": "wanrun", "measure": "video", "experts": files, "boundary": _BOUNDARY,
             "vae": str(vae), "size": [int(side) for side in given.size.split("x")], "steps": given.steps,
-            "text_width": config.text_width, "threads": given.threads,
+            "text_width": config.text_width, "threads": given.threads, "device": "cpu",
         }  # fmt: skip
         outcome = run_child("tests.benchmarks.contender", task)
     if outcome.problem:
