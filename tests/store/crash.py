@@ -1,4 +1,4 @@
-"""Kills processes that create, pull, copy, remove and prune together, and checks the store after each round.
+"""Kills processes that create, pull, push, remove and prune together, and checks the store after each round.
 
 python -m tests.store.crash --count 300
 """
@@ -19,11 +19,13 @@ from functools import partial
 from pathlib import Path
 
 from tests.modelfile.files import MODELFILE, save, save_parts, transformer
+from tests.sources.oci.servers import registry
 from tests.sources.servers import serving
 from tests.store import invariants
 from wanrun.errors import ModelNotFound, WanrunError
 from wanrun.modelfile import library
 from wanrun.modelfile.grammar import parse
+from wanrun.sources.oci.pushing import push
 from wanrun.store import garbage, manifests
 from wanrun.store.creation import create, quiet
 from wanrun.store.digest import Digest
@@ -52,7 +54,19 @@ def tidier(store: Store, parts: Path, turn: int) -> None:
     garbage.collect(store.home, everything=turn % 8 == 0)
 
 
-WORKERS = (creator, puller, tidier)
+def pusher(host: str, store: Store, parts: Path, turn: int) -> None:
+    name = parse_name(f"{host}/me/wan:{turn % 4}")
+    store.copy("wan", name)
+    push(store, name, quiet)
+    store.remove(name)
+
+
+Worker = Callable[[Store, Path, int], None]
+
+
+def workers(host: str) -> tuple[Worker, ...]:
+    """What runs together; ``host`` is a registry."""
+    return creator, puller, tidier, partial(pusher, host)
 
 
 def expected(error: WanrunError) -> bool:
@@ -74,7 +88,7 @@ def fork(action: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def loop(worker: Callable[[Store, Path, int], None], store: Store, parts: Path) -> None:
+def loop(worker: Worker, store: Store, parts: Path) -> None:
     for turn in range(100_000):
         try:
             worker(store, parts, turn)
@@ -83,9 +97,9 @@ def loop(worker: Callable[[Store, Path, int], None], store: Store, parts: Path) 
                 raise
 
 
-def round_of_kills(store: Store, parts: Path, rng: random.Random, within_s: float) -> int:
+def round_of_kills(store: Store, parts: Path, host: str, rng: random.Random, within_s: float) -> int:
     """Runs all workers together, kills each at a random moment; returns how many were killed."""
-    pids = [fork(partial(loop, worker, store, parts)) for worker in WORKERS]
+    pids = [fork(partial(loop, worker, store, parts)) for worker in workers(host)]
     started = time.monotonic()
     for moment, pid in sorted((rng.uniform(0, within_s), pid) for pid in pids):
         time.sleep(max(0.0, started + moment - time.monotonic()))
@@ -103,10 +117,12 @@ def promises(store: Store) -> None:
     assert report.findings == (), report.findings
 
 
-def finish(store: Store, parts: Path) -> None:
+def finish(store: Store, parts: Path, host: str) -> None:
     """Repeating what was interrupted finishes it and leaves nothing behind."""
     create(store, "wan", parse(MODELFILE), parts)
     pull(store, "wan-x", quiet)
+    for turn in range(4):
+        pusher(host, store, parts, turn)
     promises(store)
     assert {"wan:latest", "wan-x:latest"} <= {str(entry.name) for entry in store.list()}
     garbage.collect(store.home, everything=True)
@@ -114,10 +130,10 @@ def finish(store: Store, parts: Path) -> None:
     store.remove("wan-x")
 
 
-def finished(store: Store, parts: Path) -> float:
+def finished(store: Store, parts: Path, host: str) -> float:
     """Does that in a process of its own; returns the seconds that it took."""
     started = time.monotonic()
-    _, status = os.waitpid(fork(lambda: finish(store, parts)), 0)
+    _, status = os.waitpid(fork(lambda: finish(store, parts, host)), 0)
     assert status == 0, "what was interrupted cannot be finished"
     return time.monotonic() - started
 
@@ -148,7 +164,8 @@ def ship(folder: Path, parts: Path, url: str) -> None:
 def run(count: int, seed: int) -> int:
     """Kills until ``count`` processes have died; returns how many did. Raises AssertionError."""
     rng, killed = random.Random(seed), 0
-    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+    place = tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None)
+    with place as folder, registry(Path(folder) / "registry") as shared:
         parts, store = save_parts(Path(folder) / "parts"), Store(Path(folder) / "home")
         save(parts / "new.safetensors", transformer(), 3.0)
         save(parts / "wan-low_noise.safetensors", transformer(256), 2.0)
@@ -159,11 +176,11 @@ def run(count: int, seed: int) -> int:
         try:
             ship(Path(folder), parts, os.read(receiver, 100).decode())
             assert parse_name("wan-x") in library.names()
-            within_s = finished(store, parts)
+            within_s = finished(store, parts, shared.host)
             while killed < count:
-                killed += round_of_kills(store, parts, rng, within_s)
+                killed += round_of_kills(store, parts, shared.host, rng, within_s)
                 promises(store)
-                finished(store, parts)
+                finished(store, parts, shared.host)
         finally:
             os.kill(server, signal.SIGKILL)
             os.waitpid(server, 0)

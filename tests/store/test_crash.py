@@ -27,10 +27,10 @@ SIZE = 16 << 20
 
 def test_kills_at_random_moments() -> None:
     """A few of what ``python -m tests.store.crash --count 300`` does."""
-    command = [sys.executable, "-m", "tests.store.crash", "--count", "6", "--seed", "1"]
+    command = [sys.executable, "-m", "tests.store.crash", "--count", "8", "--seed", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("6 killed")
+    assert done.stdout.startswith("8 killed")
 
 
 def test_the_harness_notices(store: Store, parts: Path) -> None:
