@@ -111,9 +111,7 @@ class Store:
         with self.hold():
             source = _named(source)
             self.manifest(source)
-            with store_errors(f"cannot read the manifest of {source}"):
-                data = manifests.manifest_path(self.manifests, source).read_bytes()
-            manifests.write(self.manifests, target, data)
+            manifests.write(self.manifests, target, manifests.read_bytes(self.manifests, source))
         garbage.sweep(self.home)
 
     def remove(self, name: str | Name) -> None:
