@@ -8,6 +8,7 @@ can share it; a single run closes each part before the next one is opened.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
-from wanrun.errors import InvalidRequest
+from wanrun.errors import InvalidRequest, PluginError
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -59,10 +60,35 @@ def open_denoiser(
 
     ``resident_bytes`` of memory may be spent on weights that stay unpacked.
     """
+    return open_experts(bundle, request.boundary, device, request.precision, resident_bytes)
+
+
+def open_experts(
+    bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int = 0
+) -> Denoiser:
+    """The bundle's experts with its adapters, which switch at ``boundary``.
+
+    Raises PluginError when there are adapters and the backend, which may be another's, takes none.
+    """
+    backend = "torch"
+    load = plugins.load("backends", backend)
+    more: dict[str, Any] = {}
+    if bundle.adapters:
+        if not _takes(load, "adapters"):
+            raise PluginError(
+                f"{bundle.name} needs adapters (LoRA), and the backend {backend!r} cannot apply any: use "
+                "another backend, or a model that has them merged in"
+            )
+        more["adapters"] = bundle.adapters
     files = {role: component.path for role, component in bundle.experts.items()}
-    load = plugins.load("backends", "torch")
-    denoiser: Denoiser = load(files, request.boundary, device, request.precision, resident_bytes)
+    denoiser: Denoiser = load(files, boundary, device, precision, resident_bytes, **more)
     return denoiser
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function has a parameter of that name, or takes any."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def open_decoder(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Decoder:
@@ -178,6 +204,10 @@ def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
     return {
         "model": bundle.name,
         "components": {role: component.digest for role, component in bundle.components.items()},
+        "adapters": [
+            {"digest": adapter.component.digest, "role": adapter.role, "scale": adapter.scale}
+            for adapter in bundle.adapters
+        ],
         "request": asdict(request),
         "sigmas": [float(level) for level in sigmas(request)],
         "versions": {name: version(name) for name in _LIBRARIES},

@@ -69,9 +69,13 @@ def old_processor(module: str) -> str:
 
 def _diffusers_names() -> dict[str, str]:
     parts = [f"attn{index}.{part}" for index in (1, 2) for part in ("to_q", "to_k", "to_v", "to_out.0")]
-    names = [f"blocks.{layer}.{part}" for layer in range(2) for part in [*parts, "ffn.net.0.proj", "ffn.net.2"]]
+    names = [
+        f"blocks.{layer}.{part}" for layer in range(2) for part in [*parts, "ffn.net.0.proj", "ffn.net.2"]
+    ]
     names += [f"blocks.{layer}.norm2" for layer in range(2)]
-    names += [f"condition_embedder.{kind}_embedder.linear_{index}" for kind in ("time", "text") for index in (1, 2)]
+    names += [
+        f"condition_embedder.{kind}_embedder.linear_{index}" for kind in ("time", "text") for index in (1, 2)
+    ]
     names += ["condition_embedder.time_proj", "proj_out"]
     original = canonical([f"{name}.weight" for name in names])
     return {ours.removesuffix(".weight"): theirs.removesuffix(".weight") for ours, theirs in original.items()}
@@ -95,7 +99,9 @@ DIALECTS: Mapping[str, Dialect] = {
     "kohya": Dialect(lambda name: f"{underscored(name)}.", *_NATIVE, alpha=True),
     "diffusers": Dialect(lambda name: f"transformer.{in_diffusers(name)}.", *_PEFT),
     "diffusers bare": Dialect(lambda name: f"{in_diffusers(name)}.", *_PEFT),
-    "diffusers underscores": Dialect(lambda name: f"{underscored(in_diffusers(name))}.", *_NATIVE, alpha=True),
+    "diffusers underscores": Dialect(
+        lambda name: f"{underscored(in_diffusers(name))}.", *_NATIVE, alpha=True
+    ),
     "diffusers processors": Dialect(
         lambda name: f"transformer.{old_processor(name)}_lora.", "down.weight", "up.weight"
     ),

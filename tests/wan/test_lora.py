@@ -115,7 +115,7 @@ def test_lightnings_keys(base: Path, tmp_path: Path) -> None:
 
 
 def test_causvids_keys(base: Path, tmp_path: Path) -> None:
-    """Kijai's Wan21_CausVid_*: every layer, their biases, the norms, and the embeddings outside the blocks."""
+    """Kijai's Wan21_CausVid_*: every layer, their biases, the norms, and what is outside the blocks."""
     weights = load_file(base)
     layers = [*blocks(BLOCK), *OUTSIDE, "patch_embedding"]
     made = low_rank(weights, layers, DIALECTS["no alpha"])
@@ -123,7 +123,10 @@ def test_causvids_keys(base: Path, tmp_path: Path) -> None:
     keys = {f"{layer}.bias": f"diffusion_model.{layer}.diff_b" for layer in layers}
     keys |= {f"{norm}.weight": f"diffusion_model.{norm}.diff" for norm in norms}
     for norm in blocks(["norm3"]):
-        keys |= {f"{norm}.weight": f"diffusion_model.{norm}.diff", f"{norm}.bias": f"diffusion_model.{norm}.diff_b"}
+        keys |= {
+            f"{norm}.weight": f"diffusion_model.{norm}.diff",
+            f"{norm}.bias": f"diffusion_model.{norm}.diff_b",
+        }
     keys |= {name: f"diffusion_model.{name}.diff" for name in [*blocks(["modulation"]), "head.modulation"]}
     more = differences(weights, keys)
     made.keys |= more.keys

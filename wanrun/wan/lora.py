@@ -94,6 +94,8 @@ def adapt(model: WanModel, adapters: Sequence[tuple[Weights, float]]) -> list[La
     Their matrices are copied in the precision that each layer computes in, so the files may be closed.
     Raises FormatError as ``match_lora`` does, and for numbers that are not finite.
     """
+    if not adapters:
+        return []
     shapes = transformer_shapes(model.config)
     opened = [_Adapter(weights, match_lora(weights.header, shapes), scale) for weights, scale in adapters]
     layers = {layer for each in opened for layer in each.layout.pairs}

@@ -217,7 +217,7 @@ def test_modelfiles(his: Store, shared: Shared) -> None:
     good = blobs[old]
     refused(his, with_modelfile(b"NONSENSE"), FormatError, "Modelfile is not one")
     refused(his, with_modelfile(good + b"\nREQUIRES 99.0.0\n"), InvalidRequest, "requires wanrun 99")
-    refused(his, with_modelfile(good + b"\nADAPTER /etc/passwd\n"), InvalidRequest, "adapters")
+    refused(his, with_modelfile(good + b"\nADAPTER /etc/passwd\n"), FormatError, "other files")
     refused(
         his, with_modelfile(good.replace(b"VAE ", b"VAE /etc/passwd#")), FormatError, "other files|not one"
     )
