@@ -66,23 +66,25 @@ def open_denoiser(
 def open_experts(
     bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int = 0
 ) -> Denoiser:
-    """The bundle's experts with its adapters, which switch at ``boundary``.
+    """The bundle's experts with its adapters; they switch at ``boundary``. Raises as ``with_adapters``."""
+    load = with_adapters(plugins.load("backends", "torch"), bundle)
+    files = {role: component.path for role, component in bundle.experts.items()}
+    return load(files, boundary, device, precision, resident_bytes)
+
+
+def with_adapters(load: Callable[..., Denoiser], bundle: Bundle) -> Callable[..., Denoiser]:
+    """The backend's factory ``load``, to be called without a thought of the bundle's adapters.
 
     Raises PluginError when there are adapters and the backend, which may be another's, takes none.
     """
-    backend = "torch"
-    load = plugins.load("backends", backend)
-    more: dict[str, Any] = {}
-    if bundle.adapters:
-        if not _takes(load, "adapters"):
-            raise PluginError(
-                f"{bundle.name} needs adapters (LoRA), and the backend {backend!r} cannot apply any: use "
-                "another backend, or a model that has them merged in"
-            )
-        more["adapters"] = bundle.adapters
-    files = {role: component.path for role, component in bundle.experts.items()}
-    denoiser: Denoiser = load(files, boundary, device, precision, resident_bytes, **more)
-    return denoiser
+    if not bundle.adapters:
+        return load
+    if not _takes(load, "adapters"):
+        raise PluginError(
+            f"{bundle.name} needs adapters (LoRA), and the backend {load.__module__} cannot apply any: use "
+            "another backend, or a model that has them merged in"
+        )
+    return partial(load, adapters=bundle.adapters)
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.gguf.header import Header, read_header
 from wanrun.modelfile.check import KINDS, Candidate
-from wanrun.types import EXPERTS
+from wanrun.types import EXPERTS, Bundle
 from wanrun.wan.detect import expert_hint, identify
 from wanrun.wan.lora_layout import Layout, match_lora
 from wanrun.wan.names import canonical
@@ -31,6 +31,18 @@ def check_adapters(adapters: Sequence[Candidate], experts: Mapping[str, Candidat
     if problems:
         raise InvalidRequest("\n".join(problems))
     return layouts
+
+
+def adapter_notes(bundle: Bundle) -> list[str]:
+    """What is left out of each of the bundle's adapters, for people; most are used whole."""
+    headers = {role: read_header(component.path) for role, component in bundle.experts.items()}
+    notes = []
+    for adapter in bundle.adapters:
+        expert = next(header for role, header in headers.items() if adapter.serves(role))
+        note = layout_of(read_header(adapter.component.path), expert).note
+        if note is not None:
+            notes.append(f"{adapter.component.origin}: {note}")
+    return notes
 
 
 def layout_of(adapter: Header, expert: Header) -> Layout:

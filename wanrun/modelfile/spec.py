@@ -80,6 +80,11 @@ class Spec:
     #: What the experts become when the bundle is made, unless a child gives its own.
     quantize: str | None = None
 
+    @property
+    def files(self) -> tuple[Part | AdapterPart, ...]:
+        """Everything that has to be there."""
+        return (*self.components.values(), *self.adapters)
+
 
 def flatten(modelfile: Modelfile, folder: Path, parent: Callable[[str], Spec]) -> Spec:
     """``modelfile`` with everything that it inherits; its paths are relative to ``folder``.

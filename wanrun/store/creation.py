@@ -74,7 +74,7 @@ def resolve(store: Store, name: str | Name, progress: Progress = quiet) -> Bundl
         return store.get(name)
     except ModelNotFound:
         spec = describe_shipped(name)
-    if any(is_remote(part.reference) for part in (*spec.components.values(), *spec.adapters)):
+    if any(is_remote(part.reference) for part in spec.files):
         raise ModelNotFound(
             f"{name} is not on this machine yet: 'wanrun pull {name}' fetches it, "
             "and with --plan says how much that is"

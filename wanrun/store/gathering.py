@@ -93,7 +93,7 @@ def _origin(titles: dict[Digest, str], blobs: Path, path: Path, part: Part | Ada
 
 def _titles(store: Store, spec: Spec) -> dict[Digest, str]:
     """Names of the blobs, as the bundle gives them that has most in common with ``spec``."""
-    wanted = {Path(part.reference).name for part in (*spec.components.values(), *spec.adapters)}
+    wanted = {Path(part.reference).name for part in spec.files}
     known: list[dict[Digest, str]] = []
     for entry in store.list():
         with suppress(WanrunError):  # removed since it was listed
