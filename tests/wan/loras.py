@@ -97,6 +97,8 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "underscore down": Dialect(lambda name: f"transformer.{name}_lora.", "down.weight", "up.weight"),
     "kohya": Dialect(lambda name: f"{underscored(name)}.", *_NATIVE, alpha=True),
+    "kohya, fun": Dialect(lambda name: f"lora_unet__{name.replace('.', '_')}.", *_NATIVE, alpha=True),
+    "diffsynth": Dialect(lambda name: f"pipe.dit.{name}.", "lora_A.default.weight", "lora_B.default.weight"),
     "diffusers": Dialect(lambda name: f"transformer.{in_diffusers(name)}.", *_PEFT),
     "diffusers bare": Dialect(lambda name: f"{in_diffusers(name)}.", *_PEFT),
     "diffusers underscores": Dialect(

@@ -145,6 +145,20 @@ def test_causvids_keys(base: Path, tmp_path: Path) -> None:
     assert check_merge(base, made, tmp_path).unmatched == ()
 
 
+def test_lightx2vs_keys(base: Path, tmp_path: Path) -> None:
+    """ModelTC/LightX2V tools/extract: pairs for matrices, differences for biases, norms and modulation."""
+    weights = load_file(base)
+    made = low_rank(weights, [*blocks(BLOCK), *OUTSIDE], DIALECTS["native"], rank=8)
+    keys = {f"{layer}.bias": f"diffusion_model.{layer}.diff_b" for layer in [*blocks(BLOCK), *OUTSIDE]}
+    keys |= {f"{layer}.modulation": f"diffusion_model.{layer}.diff_m" for layer in [*blocks([""]), "head"]}
+    keys = {tensor.replace("..", "."): key.replace("..", ".") for tensor, key in keys.items()}
+    more = differences(weights, keys)
+    made.keys |= more.keys
+    made.changes |= more.changes
+    layout = check_merge(base, made, tmp_path)
+    assert layout.unmatched == () and len(layout.deltas) == len(keys)
+
+
 def test_full_differences(base: Path, tmp_path: Path) -> None:
     """lightx2v/Wan2.2-Distill-Loras have ``head.head.diff``; others give norms by names of their own."""
     keys = {

@@ -8,6 +8,8 @@ comfy/lora.py; kohya-ss/musubi-tuner networks/lora.py):
     transformer.blocks.0.attn1.to_q.lora_A.weight             diffusers' names
     blocks.0.attn1.processor.to_q_lora.down.weight            diffusers' before PEFT
     lora_unet_blocks_0_self_attn_q.lora_down.weight           dots written as underscores
+    diffusion_model.blocks.0.ffn.0.diff, .diff_b              differences of a weight and a bias
+    diffusion_model.blocks.0.diff_m                           and of the modulation (LightX2V)
 
 Underscored names cannot be read back alone, so a key is looked up among all spellings of the model's names.
 """
@@ -21,7 +23,7 @@ from typing import Literal
 
 from wanrun.wan.names import diffusers_name
 
-Part = Literal["down", "up", "up_bias", "alpha", "weight", "bias", "strange"]
+Part = Literal["down", "up", "up_bias", "alpha", "weight", "modulation", "bias", "strange"]
 
 _DOWN = r"(?:\.lora_down|\.lora_A|\.lora\.down|_lora\.down)"
 _UP = r"(?:\.lora_up|\.lora_B|\.lora\.up|_lora\.up)"
@@ -33,11 +35,13 @@ _PARTS: Mapping[Part, re.Pattern[str]] = {
     "up_bias": re.compile(rf"(.+?){_UP}(?:\.\w+)?\.bias"),
     "alpha": re.compile(r"(.+?)(?:[._]lora)?\.alpha"),
     "weight": re.compile(r"(.+?)\.(?:diff|w_norm)"),
+    "modulation": re.compile(r"(.+?)\.diff_m"),
     "bias": re.compile(r"(.+?)\.(?:diff_b|b_norm)"),
     "strange": re.compile(rf"(.+?)\.(?:{_STRANGE})(?:\.\w+)*"),
 }
 _PREFIXES = re.compile(
-    r"^(?:(?:base_model|diffusion_model|model|transformer|unet|net)\.|(?:lora_unet|lora_transformer|lycoris)_)+"
+    r"^(?:(?:base_model|diffusion_model|model|transformer|unet|net|pipe|dit)\."
+    r"|(?:lora_unet|lora_transformer|lycoris|diffusion_model)__?)+"
 )
 #: Longer than any name of a Wan model in any dialect, so that a hostile file costs no time.
 _MAX_NAME = 512
@@ -68,7 +72,9 @@ def split_key(name: str) -> Key | None:
     for part, pattern in _PARTS.items():
         if match := pattern.fullmatch(name):
             target = _PREFIXES.sub("", match[1]).replace(".processor.", ".")
-            return Key(name, target + ".0" if target.endswith(".to_out") else target, part)
+            if part == "modulation":
+                return Key(name, f"{target}.modulation", "weight")
+            return Key(name, f"{target}.0" if target.endswith(".to_out") else target, part)
     return None
 
 
