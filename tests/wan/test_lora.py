@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from wanrun.errors import FormatError
 from wanrun.gguf import ggml
 from wanrun.gguf.int8 import Int8Linear
 from wanrun.gguf.linear import GgmlLinear, QuantLinear
-from wanrun.gguf.policy import GGML, PER_USE, RESIDENT, Policy
+from wanrun.gguf.policy import Policy
 from wanrun.gguf.weights import open_weights
 from wanrun.gguf.writer import write_gguf
 from wanrun.wan.config import WanConfig
@@ -220,12 +221,18 @@ def test_image_branches_are_passed_over_and_strangers_named(base: Path, tmp_path
     assert layout.note == "1 keys (lora_te_text_model.lora_down.weight) match nothing and are left out"
 
 
-KINDS = {
-    "Q8_0 per use": ("Q8_0", Policy(0, lambda kind, dtype: {RESIDENT: 1.0, PER_USE: 1.0}), QuantLinear),
-    "Q4_K per use": ("Q4_K", Policy(0, lambda kind, dtype: {RESIDENT: 1.0, PER_USE: 1.0}), QuantLinear),
-    "Q4_K by ggml": ("Q4_K", Policy(0, lambda kind, dtype: {PER_USE: 1.0, GGML: 9.0}), GgmlLinear),
-    "Q4_K resident": ("Q4_K", Policy(1 << 30, lambda kind, dtype: {RESIDENT: 1.0}), nn.Linear),
-    "int8": ("Q8_0", Policy(int8=True), Int8Linear),
+def measured(resident_bytes: int = 0, **rates: float) -> Callable[[], Policy]:
+    """A policy for machines of these speeds; each model needs its own, because it counts."""
+    speeds = {"resident": 1.0, "per use": 1.0, **rates}
+    return lambda: Policy(resident_bytes, lambda kind, dtype: speeds)
+
+
+KINDS: dict[str, tuple[str, Callable[[], Policy], type[nn.Module]]] = {
+    "Q8_0 per use": ("Q8_0", measured(), QuantLinear),
+    "Q4_K per use": ("Q4_K", measured(), QuantLinear),
+    "Q4_K by ggml": ("Q4_K", measured(ggml=9.0), GgmlLinear),
+    "Q4_K resident": ("Q4_K", measured(1 << 30), nn.Linear),
+    "int8": ("Q8_0", lambda: Policy(int8=True), Int8Linear),
 }
 
 
@@ -243,9 +250,8 @@ def test_packed_layers_gain_the_low_rank_path(
     made = low_rank(weights, [name], DIALECTS["native"])
     more = differences(weights, {f"{name}.weight": f"{name}.diff", f"{name}.bias": f"{name}.diff_b"})
     made.keys |= more.keys
-    policy = Policy(policy.left_bytes, policy._rates, policy.int8)
-    model, _ = adapted(path, [(made.save(tmp_path / "lora.safetensors"), 0.8)], dtype, policy)
-    plain, _ = adapted(path, [], dtype, Policy(policy.left_bytes, policy._rates, policy.int8))
+    model, _ = adapted(path, [(made.save(tmp_path / "lora.safetensors"), 0.8)], dtype, policy())
+    plain, _ = adapted(path, [], dtype, policy())
     found, before = model.get_submodule(name), plain.get_submodule(name)
     assert isinstance(found, AdaptedLinear) and found.down is not None
     assert type(found.base) is type(before) is layer
