@@ -13,6 +13,7 @@ from diffusers import UniPCMultistepScheduler, WanPipeline
 
 import wanrun
 from tests.bundles import Parts, make_parts
+from tests.modelfile.files import lora, save
 from wanrun import pipeline
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.modelfile import grammar
@@ -144,6 +145,20 @@ def test_provenance_names_the_bytes_and_the_request(bundle: Bundle, tmp_path: Pa
     from wanrun.video.provenance import read_provenance
 
     assert read_provenance(clip.save(tmp_path / "clip.mp4"))["components"] == clip.provenance["components"]
+
+
+def test_adapters_change_the_frames_and_are_in_the_provenance(bundle: Bundle, tmp_path: Path) -> None:
+    save(tmp_path / "style.safetensors", lora(width=256), 0.3)
+    modelfile = grammar.parse("FROM tiny\nADAPTER low_noise style.safetensors 0.5")
+    create(open_store(), "adapted", modelfile, tmp_path)
+    plain, adapted = (wanrun.generate(name, PROMPT, seed=1, steps=2) for name in ("tiny", "adapted"))
+    assert [frame.tobytes() for frame in plain.frames] != [frame.tobytes() for frame in adapted.frames]
+    (component,) = (each.component for each in wanrun.load("adapted").adapters)
+    expected = [{"digest": component.digest, "role": "low_noise", "scale": 0.5}]
+    assert adapted.provenance["adapters"] == expected
+    from wanrun.video.provenance import read_provenance
+
+    assert read_provenance(adapted.save(tmp_path / "clip.mp4"))["adapters"] == expected
 
 
 def test_an_unknown_model_is_not_found() -> None:

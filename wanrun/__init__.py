@@ -23,7 +23,7 @@ from wanrun.errors import (
     StoreError,
     WanrunError,
 )
-from wanrun.types import Bundle, Clip, Component, Decoder, Denoiser, GenerationRequest, TextEncoder
+from wanrun.types import Adapter, Bundle, Clip, Component, Decoder, Denoiser, GenerationRequest, TextEncoder
 
 if TYPE_CHECKING:
     from wanrun.types import Progress
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adapter",
     "Bundle",
     "Clip",
     "Component",
@@ -100,15 +101,13 @@ def load_text_encoder(source: str | Path | Component) -> TextEncoder:
 def load_denoiser(
     source: str | Path | Component | Bundle, device: str = "auto", precision: str = "auto"
 ) -> Denoiser:
-    """One transformer, or a bundle's experts; use it as a context manager."""
-    from wanrun import plugins
+    """One transformer, or a bundle's experts with its adapters; use it as a context manager."""
+    from wanrun import pipeline, plugins
 
-    backend = plugins.load("backends", "torch")
     if isinstance(source, Bundle):
-        files = {role: component.path for role, component in source.experts.items()}
-        denoiser: Denoiser = backend(files, source.parameters.get("boundary"), device, precision)
-    else:
-        denoiser = backend({"diffusion": _path(source)}, None, device, precision)
+        return pipeline.open_experts(source, source.parameters.get("boundary"), device, precision)
+    backend = plugins.load("backends", "torch")
+    denoiser: Denoiser = backend({"diffusion": _path(source)}, None, device, precision)
     return denoiser
 
 

@@ -8,6 +8,7 @@ can share it; a single run closes each part before the next one is opened.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
-from wanrun.errors import InvalidRequest
+from wanrun.errors import InvalidRequest, PluginError
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -59,10 +60,37 @@ def open_denoiser(
 
     ``resident_bytes`` of memory may be spent on weights that stay unpacked.
     """
+    return open_experts(bundle, request.boundary, device, request.precision, resident_bytes)
+
+
+def open_experts(
+    bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int = 0
+) -> Denoiser:
+    """The bundle's experts with its adapters; they switch at ``boundary``. Raises as ``with_adapters``."""
+    load = with_adapters(plugins.load("backends", "torch"), bundle)
     files = {role: component.path for role, component in bundle.experts.items()}
-    load = plugins.load("backends", "torch")
-    denoiser: Denoiser = load(files, request.boundary, device, request.precision, resident_bytes)
-    return denoiser
+    return load(files, boundary, device, precision, resident_bytes)
+
+
+def with_adapters(load: Callable[..., Denoiser], bundle: Bundle) -> Callable[..., Denoiser]:
+    """The backend's factory ``load``, to be called without a thought of the bundle's adapters.
+
+    Raises PluginError when there are adapters and the backend, which may be another's, takes none.
+    """
+    if not bundle.adapters:
+        return load
+    if not _takes(load, "adapters"):
+        raise PluginError(
+            f"{bundle.name} needs adapters (LoRA), and the backend {load.__module__} cannot apply any: use "
+            "another backend, or a model that has them merged in"
+        )
+    return partial(load, adapters=bundle.adapters)
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function has a parameter of that name, or takes any."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def open_decoder(bundle: Bundle, request: GenerationRequest, device: str = "auto") -> Decoder:
@@ -178,6 +206,10 @@ def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
     return {
         "model": bundle.name,
         "components": {role: component.digest for role, component in bundle.components.items()},
+        "adapters": [
+            {"digest": adapter.component.digest, "role": adapter.role, "scale": adapter.scale}
+            for adapter in bundle.adapters
+        ],
         "request": asdict(request),
         "sigmas": [float(level) for level in sigmas(request)],
         "versions": {name: version(name) for name in _LIBRARIES},

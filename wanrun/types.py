@@ -150,8 +150,21 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA file and how strongly it is applied; ``role`` is an expert's, or "" for all of them."""
+
+    role: str
+    scale: float
+    component: Component
+
+    def serves(self, role: str) -> bool:
+        """Whether the expert ``role`` is to be changed by it."""
+        return self.role in ("", role)
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
-    """A model that can run: components by role and the Modelfile's settings."""
+    """A model that can run: components by role, adapters in order, and the Modelfile's settings."""
 
     name: str
     components: Mapping[str, Component]
@@ -160,6 +173,7 @@ class Bundle:
     negative: str = ""
     system: str = ""
     licenses: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def experts(self) -> dict[str, Component]:

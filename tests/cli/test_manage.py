@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import done, refused, wanrun
-from tests.modelfile.files import MODELFILE
+from tests.modelfile.files import MODELFILE, lora, save, save_adapters
 from wanrun.modelfile import library
 from wanrun.modelfile.grammar import parse
 
@@ -114,6 +114,29 @@ def test_show_modelfile_makes_the_same_again(wan: str, tmp_path: Path) -> None:
     done("create", "again", "-f", tmp_path / "Again")
     ids = {line.split()[1] for line in done("list").splitlines()[1:]}
     assert len(ids) == 1
+
+
+def test_show_adapters(home: Path, parts: Path, tmp_path: Path) -> None:
+    """Each with its expert and scale, what is left out of it, and a Modelfile that names them again."""
+    lines = save_adapters(parts)
+    save(parts / "style.safetensors", lora() | {"lora_te_layer.alpha": ()}, 0.3)
+    (parts / "Adapted").write_text(MODELFILE + lines, encoding="utf-8")
+    result = wanrun("create", "adapted", "-f", parts / "Adapted")
+    note = "1 keys (lora_te_layer.alpha) match nothing and are left out"
+    assert f"Note: style.safetensors: {note}\n" in result.stderr
+    shown = done("show", "adapted")
+    rows = re.findall(r"^ +(\w+ \w+) +(\S+) +scale (\S+) +\S+ KB +[0-9a-f]{12}(.*)$", shown, re.MULTILINE)
+    assert [(*row[:3], row[3].strip()) for row in rows] == [
+        ("high noise", "lightning_high.safetensors", "1", ""),
+        ("low noise", "lightning_low.safetensors", "0.75", ""),
+        ("all experts", "style.safetensors", "-0.5", note),
+    ]
+    text = done("show", "adapted", "--modelfile")
+    assert "#   adapter: style.safetensors\n" in text
+    (tmp_path / "Again").write_text(text, encoding="utf-8")
+    done("create", "again", "-f", tmp_path / "Again")
+    first, second = (line.split()[1] for line in done("list").splitlines()[1:])
+    assert first == second
 
 
 def test_show_from_the_shipped_library(home: Path, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

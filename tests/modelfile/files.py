@@ -43,6 +43,34 @@ def transformer(
     return shapes
 
 
+def lora(width: int = 128, layers: int = 2, rank: int = 4) -> Shapes:
+    """A LoRA of a transformer of that width, as ModelTC/Wan2.2-Lightning names its tensors."""
+    shapes: Shapes = {}
+    sizes = {"self_attn.q": (width, width), "ffn.0": (2 * width, width), "ffn.2": (width, 2 * width)}
+    for layer in range(layers):
+        for part, (out, inputs) in sizes.items():
+            name = f"diffusion_model.blocks.{layer}.{part}"
+            shapes[f"{name}.lora_down.weight"] = (rank, inputs)
+            shapes[f"{name}.lora_up.weight"] = (out, rank)
+            shapes[f"{name}.alpha"] = ()
+    return shapes
+
+
+def save_adapters(folder: Path) -> str:
+    """A LoRA for each expert and one for both, and the lines that name them."""
+    save(folder / "lightning_high.safetensors", lora(), 0.1)
+    save(folder / "lightning_low.safetensors", lora(), 0.2)
+    save(folder / "style.safetensors", lora(rank=2), 0.3)
+    return ADAPTERS
+
+
+ADAPTERS = """
+ADAPTER high_noise lightning_high.safetensors 1
+ADAPTER low_noise ./lightning_low.safetensors 0.75
+ADAPTER style.safetensors -.5
+"""
+
+
 def autoencoder(latents: int = 16, pixels: int = 3, width: int = 8) -> Shapes:
     """The ends of a Wan VAE: 3 output channels are Wan2.1's, 12 are Wan2.2's."""
     return {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import wanrun
+from tests.modelfile.files import lora, save
 from tests.runtime.machines import MACHINE
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.request import resolve
@@ -16,8 +17,9 @@ from wanrun.runtime import advice, machine
 from wanrun.runtime.advice import Replan
 from wanrun.runtime.estimate import Estimator, changed, describe, evaluations, open_estimator
 from wanrun.runtime.shapes import Autoencoder
+from wanrun.runtime.work import forward
 from wanrun.text.keys import context_path
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.types import Adapter, Bundle, Component, GenerationRequest
 
 GB = 10**9
 
@@ -52,6 +54,19 @@ def test_parts_are_read_from_headers(toy: Bundle) -> None:
     assert isinstance(parts.decoder, Autoencoder)
     assert (parts.decoder.width, parts.decoder.latent_channels, parts.decoder.patch) == (16, 16, 1)
     assert (parts.encoder.width, parts.encoder.heads, parts.encoder.kind) == (256, 4, "F16")
+
+
+def test_adapters_are_counted_with_their_expert(toy: Bundle, tmp_path: Path) -> None:
+    path = save(tmp_path / "lora.safetensors", lora(256, layers=4, rank=8))
+    adapter = Adapter("low_noise", 1.0, Component("adapter", path, "", path.stat().st_size, path.name))
+    plain = estimator(toy, GB).read("vae", "bf16").experts
+    high, low = estimator(replace(toy, adapters=(adapter,)), GB).read("vae", "bf16").experts
+    elements = 4 * (8 * (256 + 256) + 2 * 8 * (256 + 512) + 3)
+    assert high == plain[0]
+    assert low.adapter_elements == elements
+    assert low.stored.copied_bytes == plain[1].stored.copied_bytes + 2 * elements
+    assert low.stored.file_bytes == plain[1].stored.file_bytes + 2 * elements  # stored as float16
+    assert forward(low, 100).linear == forward(plain[1], 100).linear + 2 * 100 * elements
 
 
 def test_a_mix_makes_experts_smaller_without_a_file(toy: Bundle) -> None:

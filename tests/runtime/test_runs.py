@@ -11,7 +11,7 @@ import pytest
 
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.runtime import runs
-from wanrun.types import Bundle, Component, GenerationRequest
+from wanrun.types import Adapter, Bundle, Component, GenerationRequest
 
 REQUEST = GenerationRequest(
     "a ball", "", 64, 64, 17, 16, 4, 3.0, 0.875, "unipc", "unipc", 4.0, 4.0, 7, "auto", "vae",
@@ -54,6 +54,23 @@ def test_other_bytes_under_the_same_name_cannot_continue(tmp_path: Path) -> None
     other = replace(BUNDLE.components["vae"], digest="sha256:" + "1" * 64)
     with pytest.raises(InvalidRequest, match="changed"):
         runs.request(run, Bundle("toy", {"vae": other}))
+
+
+def test_other_adapters_cannot_continue(tmp_path: Path) -> None:
+    adapter = Adapter("", 1.0, Component("adapter", Path("a"), "sha256:" + "2" * 64, 3, "a"))
+    bundle = replace(BUNDLE, adapters=(adapter,))
+    run = runs.begin(tmp_path, bundle, REQUEST)
+    assert runs.request(run, bundle) == REQUEST
+    for others in ((), (replace(adapter, scale=0.5),), (replace(adapter, role="low_noise"),), (adapter,) * 2):
+        with pytest.raises(InvalidRequest, match="changed"):
+            runs.request(run, replace(BUNDLE, adapters=others))
+    old = runs.begin(tmp_path, BUNDLE, REQUEST)  # as written before there were adapters
+    described = json.loads((old.folder / "run.json").read_text())
+    del described["adapters"]
+    (old.folder / "run.json").write_text(json.dumps(described))
+    assert runs.request(old, BUNDLE) == REQUEST
+    with pytest.raises(InvalidRequest, match="changed"):
+        runs.request(old, bundle)
 
 
 @pytest.mark.parametrize("name", ["../x", "", "0000000g", "00000000", "/etc/passwd", "a" * 300, "0000\n000"])

@@ -17,7 +17,7 @@ def hold(store: Store) -> None:
     assert store.damaged() == ()
     for entry in store.list():
         bundle = store.get(entry.name)
-        for component in bundle.components.values():
+        for component in (*bundle.components.values(), *(each.component for each in bundle.adapters)):
             data = component.path.read_bytes()
             assert (component.digest, component.size) == (str(Digest.of(data)), len(data))
 

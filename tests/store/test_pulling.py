@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.modelfile.files import save, transformer
+from tests.modelfile.files import lora, save, transformer
 from tests.sources.hub_server import Hub
 from tests.sources.servers import Fault
 from tests.store import invariants
@@ -123,18 +123,64 @@ def test_what_is_not_there(store: Store, site: Hub) -> None:
     assert not store.manifests.exists()
 
 
-def test_adapters_are_not_left_out_silently(store: Store, site: Hub) -> None:
-    for folder in ("Wan2.2-T2V-A14B-4steps-lora-rank64-Seko-V1.1",):
-        files = {
-            f"{folder}/{role}_model.safetensors": role.encode() * 50 for role in ("high_noise", "low_noise")
-        }
-        site.add("lightx2v/Wan2.2-Lightning", files)
+def add_lightning(site: Hub, high: bytes, low: bytes) -> None:
+    folder = "Wan2.2-T2V-A14B-4steps-lora-rank64-Seko-V1.1"
+    files = {"high_noise": high, "low_noise": low}
+    site.add(
+        "lightx2v/Wan2.2-Lightning",
+        {f"{folder}/{role}_model.safetensors": data for role, data in files.items()},
+    )
+
+
+def test_lightning(store: Store, site: Hub, tmp_path: Path) -> None:
+    """A shipped model of four steps: one adapter for each expert, kept with its role and scale."""
+    high, low = (save(tmp_path / f"{value}.safetensors", lora(), value).read_bytes() for value in (0.1, 0.2))
+    add_lightning(site, high, low)
     planned = plan(store, "wan2.2-t2v-a14b:lightning")
     assert [item.role for item in planned.items].count("adapter") == 2
-    assert "adapters cannot be applied by this version" in planned.notes[0]
-    with pytest.raises(InvalidRequest, match=r"needs adapters .* nothing was fetched"):
+    assert planned.notes == ()
+    with pytest.raises(ModelNotFound, match=r"'wanrun pull wan2\.2-t2v-a14b:lightning' fetches it"):
+        resolve(store, "wan2.2-t2v-a14b:lightning")
+    assert sent(site) == 0
+    pull(store, "wan2.2-t2v-a14b:lightning", quiet)
+    assert sent(site) == planned.total
+    bundle = store.get("wan2.2-t2v-a14b:lightning")
+    assert [(each.role, each.scale, each.component.origin) for each in bundle.adapters] == [
+        ("high_noise", 1.0, "high_noise_model.safetensors"),
+        ("low_noise", 1.0, "low_noise_model.safetensors"),
+    ]
+    assert [each.component.path.read_bytes() for each in bundle.adapters] == [high, low]
+    assert (bundle.parameters["steps"], bundle.parameters["guidance_high"]) == (4, 1.0)
+    invariants.hold(store)
+    assert invariants.leftovers(store) == []
+    assert plan(store, "wan2.2-t2v-a14b:lightning").missing == 0
+    pull(store, "wan2.2-t2v-a14b", quiet)  # the same model without them is another one
+    assert store.get("wan2.2-t2v-a14b").adapters == ()
+    assert sent(site) == planned.total
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (pickle.dumps(Canary()) * 20, "adapter high_noise_model.safetensors: .*pickle"),
+        (b"\xff" * 999, "adapter high_noise_model.safetensors: "),
+        (b"", "adapter high_noise_model.safetensors: "),
+    ],
+)
+def test_adapters_that_are_none(store: Store, site: Hub, tmp_path: Path, data: bytes, problem: str) -> None:
+    add_lightning(site, data, save(tmp_path / "low.safetensors", lora()).read_bytes())
+    with pytest.raises(InvalidRequest, match=problem):
         pull(store, "wan2.2-t2v-a14b:lightning", quiet)
-    assert (sent(site), store.list()) == (0, ())
+    assert store.list() == ()
+    assert not Canary.path.exists()
+
+
+def test_one_adapter_for_both_experts(store: Store, site: Hub, tmp_path: Path) -> None:
+    data = save(tmp_path / "lora.safetensors", lora()).read_bytes()
+    add_lightning(site, data, data)
+    with pytest.raises(InvalidRequest, match=r"is given for both experts: few-step adapters have a file"):
+        pull(store, "wan2.2-t2v-a14b:lightning", quiet)
+    assert store.list() == ()
 
 
 def test_interruptions(store: Store, site: Hub) -> None:

@@ -112,7 +112,7 @@ def test_refused_bundles_leave_nothing(store: Store, parts: Path) -> None:
         "this is a VAE": MODELFILE.replace("umt5.gguf", "vae.safetensors"),
         "no plugin 's3' in sources": MODELFILE.replace("umt5.gguf", "s3://bucket/a.gguf"),
         "no such file": MODELFILE.replace("umt5.gguf", "nowhere.gguf"),
-        "adapters cannot be applied": MODELFILE + "ADAPTER x.safetensors",
+        "adapter: no such file": MODELFILE + "ADAPTER x.safetensors",
         "requires wanrun 99.0.0": MODELFILE + "REQUIRES 99.0.0",
         "model 'none:latest' not found": "FROM none",
     }

@@ -240,6 +240,9 @@ def test_text_encoders(tmp_path: Path) -> None:
         "transformer.blocks.0.attn1.to_q.lora_B.default.weight",
         "lora_unet_blocks_0_self_attn_q.alpha",
         "diffusion_model.head.head.diff_b",
+        "transformer.blocks.0.attn1.processor.to_q_lora.down.weight",
+        "unet.blocks.0.attn1.to_q.lora.up.weight",
+        "diffusion_model.blocks.0.diff_m",
     ],
 )
 def test_adapters(tmp_path: Path, name: str) -> None:

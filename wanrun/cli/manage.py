@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wanrun.cli.tables import human_bytes, human_time, table
+from wanrun.cli.tables import human_bytes, human_time, printable, table
 from wanrun.errors import InvalidRequest, ModelfileError
 from wanrun.modelfile import grammar
 from wanrun.modelfile.document import Modelfile
@@ -26,12 +26,15 @@ def create(name: str, path: str) -> None:
     """
     # here, because the other commands read no headers and show no progress
     from wanrun.cli.progress import shown
+    from wanrun.modelfile.adapters import adapter_notes
     from wanrun.store.creation import create as create_bundle
 
     target, file, store = parse_name(name), Path(path), open_store()
     modelfile = _read(file)
     with shown() as progress:
-        create_bundle(store, target, modelfile, file.parent, progress)
+        bundle = create_bundle(store, target, modelfile, file.parent, progress)
+    for note in adapter_notes(bundle):
+        click.echo(f"Note: {printable(note)}", err=True)
     click.echo(f"created '{target}' ({store.manifest(target).digest.short})")
 
 

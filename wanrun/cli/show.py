@@ -13,9 +13,10 @@ from wanrun.cli.tables import first_lines, human_bytes, human_count, printable, 
 from wanrun.errors import WanrunError
 from wanrun.gguf.header import Header, read_header
 from wanrun.modelfile import grammar
+from wanrun.modelfile.adapters import layout_of
 from wanrun.modelfile.document import AdapterLine, ComponentLine, Modelfile
 from wanrun.modelfile.parameters import PARAMETERS, format_parameter
-from wanrun.modelfile.spec import Part, Spec
+from wanrun.modelfile.spec import AdapterPart, Part, Spec
 from wanrun.store.creation import describe
 from wanrun.store.digest import Digest
 from wanrun.store.names import Name, parse_name
@@ -64,7 +65,10 @@ def _sections(spec: Spec) -> Iterator[str]:
     files = {role: _open(spec.components[role]) for role in ROLES if role in spec.components}
     yield section("Model", _model_rows(spec, files))
     components = [(role.replace("_", " "), *_component(file)) for role, file in files.items()]
-    yield section("Components", [*components, *map(_adapter, spec.adapters)])
+    yield section("Components", components)
+    if spec.adapters:
+        experts = {role: file for role, file in files.items() if role in EXPERTS}
+        yield section("Adapters", [_adapter(part, experts) for part in spec.adapters])
     if spec.parameters:
         yield section("Parameters", _parameters(spec))
     texts = (("Template", spec.template), ("Negative", spec.negative), ("System", spec.system))
@@ -115,9 +119,20 @@ def _component(file: _File) -> tuple[str, ...]:
     return (file.part.origin, file.identity.variant, kind, human_bytes(size), digest.short if digest else "-")
 
 
-def _adapter(line: AdapterLine) -> tuple[str, ...]:
-    expert = "" if line.role is None else f" for {line.role.replace('_', ' ')}"
-    return (f"adapter{expert}", line.reference.rpartition("/")[2], f"scale {line.scale:g}")
+def _adapter(part: AdapterPart, experts: dict[str, _File]) -> tuple[str, ...]:
+    """Expert, name, scale, and what of the file is left out, if anything is."""
+    row = (part.role.replace("_", " ") or "all experts", part.origin, f"scale {part.scale:g}")
+    path = Path(part.reference)
+    expert = next((file.header for role, file in experts.items() if part.role in ("", role)), None)
+    if not path.exists():
+        return (*row, "not here")
+    try:
+        note = None if expert is None else layout_of(read_header(path), expert).note
+    except WanrunError:
+        return (*row, "damaged")
+    digest = Digest.of_file_name(path.name)
+    found = (*row, human_bytes(path.stat().st_size), digest.short if digest else "-")
+    return found if note is None else (*found, note)
 
 
 def _parameters(spec: Spec) -> list[tuple[str, str]]:
@@ -131,7 +146,7 @@ def _modelfile(name: Name, spec: Spec) -> str:
     )
     modelfile = Modelfile(
         components=lines,
-        adapters=spec.adapters,
+        adapters=tuple(AdapterLine(part.reference, part.role or None, part.scale) for part in spec.adapters),
         parameters=spec.parameters,
         template=spec.template,
         negative=spec.negative,
@@ -140,6 +155,7 @@ def _modelfile(name: Name, spec: Spec) -> str:
         requires=spec.requires,
     )
     files = "".join(f"#   {role}: {printable(part.origin)}\n" for role, part in spec.components.items())
+    files += "".join(f"#   adapter: {printable(part.origin)}\n" for part in spec.adapters)
     return (
         f'# Made by "wanrun show {name} --modelfile" from\n{files}'
         f"# To build on this model, put this in place of the lines that name files:\n# FROM {name}\n\n"

@@ -26,6 +26,7 @@ def pull(name: str, only_plan: bool) -> None:
     (hf.co/user/repo:QUANT), or a model in a registry (ghcr.io/user/model:tag).
     """
     from wanrun.cli.progress import shown
+    from wanrun.modelfile.adapters import adapter_notes
     from wanrun.store import planning, pulling
 
     store = open_store()
@@ -38,6 +39,8 @@ def pull(name: str, only_plan: bool) -> None:
     except KeyboardInterrupt:
         click.echo(f"Interrupted: 'wanrun pull {printable(name)}' goes on where it stopped.", err=True)
         raise SystemExit(130) from None
+    for note in adapter_notes(store.get(pulled)):
+        click.echo(f"Note: {printable(note)}", err=True)
     click.echo(f"pulled '{pulled}' ({store.manifest(pulled).digest.short})")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from wanrun.gguf.mapping import prefetch
 from wanrun.gguf.policy import Policy
 from wanrun.gguf.probe import Memory
 from wanrun.gguf.weights import open_weights
-from wanrun.types import Resource
+from wanrun.types import Adapter, Resource
 from wanrun.wan.config import PATCH
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import load_transformer
+from wanrun.wan.lora import adapt
 from wanrun.wan.model import WanModel
 
 #: Up to this many tokens the branches of guidance go through the blocks side by side, so that a weight is
@@ -41,8 +43,9 @@ class Experts(Resource):
         device: str,
         precision: str,
         resident_bytes: int = 0,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
-        self._files = dict(files)
+        self._files, self._adapters = dict(files), tuple(adapters)
         self._boundary = boundary
         self._device = pick_device(device)
         self._dtype = pick_dtype(precision, self._device)
@@ -60,10 +63,22 @@ class Experts(Resource):
             self._loaded = None  # before the next one loads: two never fit where one just does
             with open_weights(self._files[role]) as weights:
                 model = load_transformer(weights, self._device, self._dtype, self._policy())
+            self._adapt(model, role)
             self._loaded = role, model, Prompts(model)
         if role == "high_noise":
             self._look_ahead(timestep)
         return self._loaded[1:]
+
+    def _adapt(self, model: WanModel, role: str) -> None:
+        with ExitStack() as opened:
+            adapt(
+                model,
+                [
+                    (opened.enter_context(open_weights(adapter.component.path)), adapter.scale)
+                    for adapter in self._adapters
+                    if adapter.serves(role)
+                ],
+            )
 
     def _policy(self) -> Policy:
         rates = Memory(settings.home() / "cache").rates
@@ -158,8 +173,9 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     resident_bytes: int = 0,
+    adapters: Sequence[Adapter] = (),
 ) -> Experts:
-    """The experts in ``files`` by role; each is read when its first timestep comes.
+    """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
     ``resident_bytes`` of memory may be spent on matrices that stay unpacked, which is faster. Raises
     InvalidRequest when the roles do not make a model, or a mixture has no boundary.
@@ -170,4 +186,4 @@ def load(
         )
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
-    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes)
+    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes, adapters)

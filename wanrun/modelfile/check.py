@@ -11,7 +11,7 @@ from wanrun.gguf.header import Header, read_header
 from wanrun.types import EXPERTS
 from wanrun.wan.detect import Identity, expert_hint, identify
 
-_KINDS = {
+KINDS = {
     "diffusion": "a diffusion model",
     "vae": "a VAE",
     "tiny": "a tiny decoder",
@@ -69,7 +69,7 @@ def _alone(candidate: Candidate, header: Header, identity: Identity) -> Iterator
             yield "an expander is a language model in GGUF, and this is not"
         return
     if identity.kind != wanted:
-        yield f"this is {_KINDS[identity.kind]}, not {_KINDS[wanted]}"
+        yield f"this is {KINDS[identity.kind]}, not {KINDS[wanted]}"
         return
     if identity.problem is not None:
         yield identity.problem

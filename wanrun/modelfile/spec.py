@@ -56,11 +56,21 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterPart:
+    """An adapter that is not in the store yet; ``role`` is an expert's, or "" for all of them."""
+
+    role: str
+    reference: str
+    origin: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """A Modelfile with its parents' lines filled in."""
 
     components: Mapping[str, Part] = field(default_factory=dict)
-    adapters: tuple[AdapterLine, ...] = ()
+    adapters: tuple[AdapterPart, ...] = ()
     parameters: Mapping[str, Value] = field(default_factory=dict)
     template: str | None = None
     negative: str | None = None
@@ -69,6 +79,11 @@ class Spec:
     requires: str | None = None
     #: What the experts become when the bundle is made, unless a child gives its own.
     quantize: str | None = None
+
+    @property
+    def files(self) -> tuple[Part | AdapterPart, ...]:
+        """Everything that has to be there."""
+        return (*self.components.values(), *self.adapters)
 
 
 def flatten(modelfile: Modelfile, folder: Path, parent: Callable[[str], Spec]) -> Spec:
@@ -97,9 +112,15 @@ def flatten(modelfile: Modelfile, folder: Path, parent: Callable[[str], Spec]) -
             own[line.role] = _part(line, folder, parent)
         except WanrunError as error:
             problems.append(f"{line.role}: {error}")
+    adapters: list[AdapterPart] = []
+    for adapter in modelfile.adapters:
+        try:
+            adapters.append(_adapter(adapter, folder))
+        except WanrunError as error:
+            problems.append(f"adapter: {error}")
     if problems:
         raise InvalidRequest("\n".join(problems))
-    return _override(base, own, modelfile)
+    return _override(base, own, tuple(adapters), modelfile)
 
 
 def defaults(variant: str, two_experts: bool) -> dict[str, Value]:
@@ -129,15 +150,29 @@ def check_requires(spec: Spec, version: str) -> None:
 def _part(line: ComponentLine, folder: Path, parent: Callable[[str], Spec]) -> Part:
     kind, place = locate(line.reference, folder)
     if kind != "name":
-        return Part(line.role, place, re.split(r"[/\\]", place)[-1])
+        return Part(line.role, place, _file_name(place))
     found = parent(place).components.get(line.role)
     if found is None:
         raise InvalidRequest(f"model {place!r} has no {line.role} component")
     return found
 
 
-def _override(base: Spec, own: dict[str, Part], modelfile: Modelfile) -> Spec:
+def _adapter(line: AdapterLine, folder: Path) -> AdapterPart:
+    kind, place = locate(line.reference, folder)
+    if kind == "name":
+        raise InvalidRequest(f"no such file: {line.reference!r}; an adapter is a file, not a model's name")
+    return AdapterPart(line.role or "", place, _file_name(place), line.scale)
+
+
+def _file_name(place: str) -> str:
+    return re.split(r"[/\\]", place)[-1]
+
+
+def _override(
+    base: Spec, own: dict[str, Part], adapters: tuple[AdapterPart, ...], modelfile: Modelfile
+) -> Spec:
     components, parameters = dict(base.components), dict(base.parameters)
+    adapters = adapters or base.adapters
     if "diffusion" in own:
         components = {role: part for role, part in components.items() if role not in EXPERTS}
         parameters = {name: value for name, value in parameters.items() if name not in _OF_EXPERTS}
@@ -145,7 +180,7 @@ def _override(base: Spec, own: dict[str, Part], modelfile: Modelfile) -> Spec:
         components.pop("diffusion", None)
     return Spec(
         {**components, **own},
-        modelfile.adapters or base.adapters,
+        adapters,
         {**parameters, **modelfile.parameters},
         base.template if modelfile.template is None else modelfile.template,
         base.negative if modelfile.negative is None else modelfile.negative,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
@@ -48,7 +49,11 @@ def read_parts(
     ``read_header`` for damaged files.
     """
     experts = tuple(
-        read_transformer(role, read_header(component.path), precision, mix)
+        with_adapters(
+            read_transformer(role, read_header(component.path), precision, mix),
+            [read_header(each.component.path) for each in bundle.adapters if each.serves(role)],
+            precision,
+        )
         for role, component in bundle.experts.items()
     )
     role = "preview" if decoder == "tiny" else "vae"
@@ -82,6 +87,22 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
         dict(packed),
         matrices,
         largest,
+    )
+
+
+def with_adapters(model: Transformer, adapters: Iterable[Header], precision: str) -> Transformer:
+    """``model`` with the adapters of these headers, whose matrices stand beside it in ``precision``."""
+    infos = [info for header in adapters for info in header.tensors.values()]
+    elements = sum(prod(info.shape) for info in infos)
+    stored = model.stored
+    return replace(
+        model,
+        stored=Stored(
+            stored.file_bytes + sum(info.nbytes for info in infos),
+            stored.copied_bytes + elements * ITEM_BYTES[precision],
+            stored.kept_bytes,
+        ),
+        adapter_elements=elements,
     )
 
 

@@ -76,8 +76,7 @@ def begin(home: Path, bundle: Bundle, request: GenerationRequest) -> Run:
     folder = home / "runs"
     _forget_old(folder)
     run = Run(folder / secrets.token_hex(4))
-    digests = {role: component.digest for role, component in bundle.components.items()}
-    described = {"model": bundle.name, "components": digests, "request": asdict(request)}
+    described = {"model": bundle.name, **_made_of(bundle), "request": asdict(request)}
     with store_errors(f"cannot write the checkpoint {run.folder}"):
         make_folder(run.folder)
         write_file(run.folder / "run.json", json.dumps(described, indent=1).encode())
@@ -103,10 +102,18 @@ def model(run: Run) -> str:
 def request(run: Run, bundle: Bundle) -> GenerationRequest:
     """The run's request; InvalidRequest if ``bundle`` is no longer made of the same bytes."""
     described = _described(run)
-    now = {role: component.digest for role, component in bundle.components.items()}
-    if now != described["components"]:
+    begun = {"components": described["components"], "adapters": described.get("adapters", [])}
+    if _made_of(bundle) != begun:
         raise InvalidRequest(f"{bundle.name} has changed since run {run.id} began: start it anew")
     return parse_request(described["request"], f"run {run.id}")
+
+
+def _made_of(bundle: Bundle) -> dict[str, Any]:
+    """Every file that decides the video, as JSON gives it back."""
+    return {
+        "components": {role: component.digest for role, component in bundle.components.items()},
+        "adapters": [[each.role, each.scale, each.component.digest] for each in bundle.adapters],
+    }
 
 
 def _described(run: Run) -> dict[str, Any]:

@@ -29,8 +29,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """One expert. ``matrices`` counts its packed matrices by type, ``largest_bytes``
-    is the biggest one unpacked."""
+    """One expert. ``matrices`` counts its packed ones by type, ``largest_bytes`` is the biggest unpacked.
+
+    ``adapter_elements`` are the numbers of its adapters' matrices, whose bytes are among the ``stored``.
+    """
 
     role: str
     width: int
@@ -41,6 +43,7 @@ class Transformer:
     packed: Mapping[str, int] = field(default_factory=dict)
     matrices: int = 0
     largest_bytes: int = 0
+    adapter_elements: int = 0
 
 
 @dataclass(frozen=True, slots=True)

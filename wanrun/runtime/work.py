@@ -2,7 +2,7 @@
 
 With S tokens, L layers, width d, feed-forward width f and T text rows, one forward of the transformer takes
 
-    linear = 2·S·L·(6d² + 2·d·f)
+    linear = 2·S·L·(6d² + 2·d·f) + 2·S·(elements of adapters)
     self   = 4·S²·L·d
     cross  = 4·S·T·L·d + 4·T·L·d²
 
@@ -39,6 +39,7 @@ def forward(model: Transformer, tokens: int, text_tokens: int = TEXT_TOKENS) -> 
     """One forward over ``tokens`` positions and ``text_tokens`` rows of text."""
     d, f, layers = model.width, model.ffn_width, model.layers
     linear = 2 * tokens * layers * (6 * d * d + 2 * d * f) + 4 * text_tokens * layers * d * d
+    linear += 2 * tokens * model.adapter_elements
     attention = 4 * tokens * tokens * layers * d + 4 * tokens * text_tokens * layers * d
     return Forward(float(linear), float(attention))
 

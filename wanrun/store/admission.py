@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import wanrun
-from wanrun.errors import FormatError, InvalidRequest, ModelfileError, StoreError
+from wanrun.errors import FormatError, ModelfileError, StoreError
 from wanrun.modelfile import grammar
+from wanrun.modelfile.adapters import check_adapters
 from wanrun.modelfile.check import Candidate, check
 from wanrun.modelfile.document import Modelfile
 from wanrun.modelfile.spec import Spec, check_requires
@@ -38,10 +39,17 @@ def examine(store: Store, data: bytes) -> None:
         for role, layer in manifest.components.items()
     }
     check({role: candidates[role] for role in ROLES if role in candidates})
+    check_adapters(
+        [
+            Candidate(layer.role, blob_path(store.blobs, layer.digest), layer.title or "adapter")
+            for layer in manifest.adapters
+        ],
+        candidates,
+    )
 
 
 def examine_modelfile(manifest: Manifest, data: bytes | None) -> None:
-    """Checks that ``data`` is the Modelfile of a bundle with the components of ``manifest``."""
+    """Checks that ``data`` is the Modelfile of a bundle with the components and adapters of ``manifest``."""
     if data is None:
         raise StoreError(f"blob {manifest.modelfile.digest} has changed or is missing: repeat the command")
     try:
@@ -49,8 +57,6 @@ def examine_modelfile(manifest: Manifest, data: bytes | None) -> None:
     except ModelfileError as error:
         raise FormatError(f"the bundle's Modelfile is not one: {error}") from error
     check_requires(Spec(requires=modelfile.requires), wanrun.__version__)
-    if modelfile.adapters:
-        raise InvalidRequest("the bundle's Modelfile has adapters, which this version cannot apply")
     if not _names_its_files(modelfile, manifest):
         raise FormatError("the bundle's Modelfile names other files than its manifest")
 
@@ -58,4 +64,6 @@ def examine_modelfile(manifest: Manifest, data: bytes | None) -> None:
 def _names_its_files(modelfile: Modelfile, manifest: Manifest) -> bool:
     named = {line.role: line.reference for line in modelfile.components}
     held = {role: str(layer.digest) for role, layer in manifest.components.items()}
-    return modelfile.from_ is None and named == held
+    adapters = [(line.role or "", line.reference, line.scale) for line in modelfile.adapters]
+    applied = [(layer.role, str(layer.digest), float(layer.scale)) for layer in manifest.adapters]
+    return modelfile.from_ is None and named == held and adapters == applied

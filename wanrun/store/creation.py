@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import wanrun
-from wanrun import plugins
-from wanrun.errors import DownloadError, InvalidRequest, ModelNotFound, StoreError, WanrunError
+from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.modelfile import grammar, library
+from wanrun.modelfile.adapters import check_adapters
 from wanrun.modelfile.check import Candidate, check
-from wanrun.modelfile.document import ComponentLine, Modelfile
-from wanrun.modelfile.spec import Part, Spec, check_requires, complete, flatten
-from wanrun.sources.reference import locate
+from wanrun.modelfile.document import AdapterLine, ComponentLine, Modelfile
+from wanrun.modelfile.spec import AdapterPart, Part, Spec, check_requires, complete, flatten
 from wanrun.store import garbage, leases, manifests
 from wanrun.store.blobs import add_bytes, add_file, blob_path
-from wanrun.store.digest import Digest
 from wanrun.store.durable import scratch
-from wanrun.store.manifests import COMPONENT_TYPE, EMPTY_CONFIG, MODELFILE_TYPE, Layer
+from wanrun.store.gathering import gather, is_remote
+from wanrun.store.manifests import ADAPTER_TYPE, COMPONENT_TYPE, EMPTY_CONFIG, MODELFILE_TYPE, Layer
 from wanrun.store.names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name, parse_name
 from wanrun.store.store import Store
-from wanrun.types import EXPERTS, ROLES, Bundle, Progress
+from wanrun.types import EXPERTS, Bundle, Progress
 from wanrun.wan.detect import Identity
 from wanrun.wan.mixes import MIXES
-
-#: References of a Spec are absolute already, so where they are read from does not matter.
-_ROOT = Path("/")
 
 
 def quiet(phase: str, done: int, total: int) -> None:
@@ -51,12 +46,13 @@ def create(
 def make(store: Store, name: Name, spec: Spec, progress: Progress = quiet) -> Bundle:
     """Makes ``spec`` a bundle called ``name``, as :func:`create` does."""
     check_requires(spec, wanrun.__version__)
-    check_adapters(spec, name)
     try:
         with store.hold():
-            candidates = _candidates(spec, store, name, progress)
+            candidates, adapters = gather(spec, store, name, progress)
             identities = check(candidates)
+            check_adapters(adapters, candidates)
             layers = _import(store, _quantized(store, spec, candidates, progress), progress)
+            layers += _import_adapters(store, spec, adapters, progress)
             settings = _settings(spec, layers, identities).encode()
             digest = add_bytes(store.blobs, settings)
             add_bytes(store.blobs, EMPTY_CONFIG)
@@ -78,7 +74,7 @@ def resolve(store: Store, name: str | Name, progress: Progress = quiet) -> Bundl
         return store.get(name)
     except ModelNotFound:
         spec = describe_shipped(name)
-    if any(is_remote(part.reference) for part in spec.components.values()):
+    if any(is_remote(part.reference) for part in spec.files):
         raise ModelNotFound(
             f"{name} is not on this machine yet: 'wanrun pull {name}' fetches it, "
             "and with --plan says how much that is"
@@ -127,40 +123,18 @@ def not_found(name: Name) -> ModelNotFound:
     return ModelNotFound(f"model '{name}' not found: {hint}")
 
 
-def check_adapters(spec: Spec, name: Name) -> None:
-    """InvalidRequest when ``spec`` needs adapters: a bundle without them would be another model."""
-    if spec.adapters:
-        files = ", ".join(adapter.reference for adapter in spec.adapters)
-        raise InvalidRequest(
-            f"{name} needs adapters (LoRA), and adapters cannot be applied by this version: without {files} "
-            "it would be another model, so nothing was fetched; use a model that has them merged in"
-        )
-
-
-def is_remote(reference: str) -> bool:
-    """Whether the file of ``reference`` lies on another machine."""
-    return locate(reference, _ROOT)[0] != "path"
-
-
-def fetch(reference: str, into: Path, progress: Progress) -> Path:
-    """Where the file of ``reference`` lies once the source for its kind has brought it."""
-    kind, place = locate(reference, _ROOT)
-    scheme = place.partition(":")[0].lower()
-    kinds = {"path": "local", "name": "local", "hub": "hub"}
-    source = kinds.get(kind) or ("http" if scheme in ("http", "https") else scheme)
-    path: Path = plugins.load("sources", source)(place, into, progress)
-    return path
-
-
 def _stored(store: Store, name: Name) -> Spec:
-    modelfile = store.modelfile(name)
-    components = {
-        role: Part(role, str(blob_path(store.blobs, layer.digest).absolute()), layer.title)
-        for role, layer in store.manifest(name).components.items()
-    }
+    modelfile, manifest = store.modelfile(name), store.manifest(name)
+
+    def place(layer: Layer) -> str:
+        return str(blob_path(store.blobs, layer.digest).absolute())
+
     return Spec(
-        components,
-        modelfile.adapters,
+        {role: Part(role, place(layer), layer.title) for role, layer in manifest.components.items()},
+        tuple(
+            AdapterPart(layer.role, place(layer), layer.title, float(layer.scale))
+            for layer in manifest.adapters
+        ),
         modelfile.parameters,
         modelfile.template,
         modelfile.negative,
@@ -168,57 +142,6 @@ def _stored(store: Store, name: Name) -> Spec:
         modelfile.licenses,
         modelfile.requires,
     )
-
-
-def _candidates(spec: Spec, store: Store, name: Name, progress: Progress) -> dict[str, Candidate]:
-    """The files of ``spec``: those on this machine first, because nothing is downloaded beside a mistake."""
-    candidates: dict[str, Candidate] = {}
-    problems: list[str] = []
-    blobs, titles = store.blobs.absolute(), _titles(store, spec)
-    for role, part in sorted(spec.components.items(), key=lambda item: is_remote(item[1].reference)):
-        if problems and is_remote(part.reference):
-            break
-        try:
-            path = fetch(part.reference, blobs, progress)
-        except (DownloadError, StoreError):
-            raise  # nothing else is worth downloading before this is mended
-        except WanrunError as error:
-            problems.append(f"{role}: {error}")
-            continue
-        _keep(store, name, part, path)
-        candidates[role] = Candidate(role, path, _origin(titles, blobs, path, part))
-    if problems:
-        raise InvalidRequest("\n".join(problems))
-    return {role: candidates[role] for role in ROLES if role in candidates}
-
-
-def _keep(store: Store, name: Name, part: Part, path: Path) -> None:
-    """What was downloaded survives until the bundle is made, whatever happens before."""
-    digest = Digest.of_file_name(path.name)
-    if digest is not None and is_remote(part.reference):
-        leases.keep(store.home, name, digest)
-
-
-def _origin(titles: dict[Digest, str], blobs: Path, path: Path, part: Part) -> str:
-    """The file's own name, also when it is given as one of our blobs."""
-    digest = Digest.of_file_name(part.origin)
-    if digest is not None and path.parent == blobs:
-        return titles.get(digest, part.origin)
-    if not is_remote(part.reference):
-        return part.origin
-    return re.split(r"[?#@]", part.origin)[0]
-
-
-def _titles(store: Store, spec: Spec) -> dict[Digest, str]:
-    """Names of the blobs, as the bundle gives them that has most in common with ``spec``."""
-    wanted = {Path(part.reference).name for part in spec.components.values()}
-    known: list[dict[Digest, str]] = []
-    for entry in store.list():
-        with suppress(WanrunError):  # removed since it was listed
-            layers = store.manifest(entry.name).components.values()
-            known.append({layer.digest: layer.title for layer in layers})
-    known.sort(key=lambda titles: sum(digest.file_name in wanted for digest in titles))
-    return {digest: title for titles in known for digest, title in titles.items()}
 
 
 def _import(store: Store, candidates: dict[str, Candidate], progress: Progress) -> list[Layer]:
@@ -232,6 +155,22 @@ def _import(store: Store, candidates: dict[str, Candidate], progress: Progress) 
             f"{high.title} and {low.title} have the same bytes: each expert has its own file"
         )
     return list(layers.values())
+
+
+def _import_adapters(store: Store, spec: Spec, adapters: list[Candidate], progress: Progress) -> list[Layer]:
+    layers: list[Layer] = []
+    for index, (part, candidate) in enumerate(zip(spec.adapters, adapters, strict=True)):
+        digest, size = add_file(store.blobs.absolute(), candidate.path, progress)
+        twin = next((layer for layer in layers if layer.digest == digest), None)
+        if twin is not None:
+            raise InvalidRequest(
+                f"the adapters {twin.title} and {candidate.origin} have the same bytes: few-step adapters "
+                "have a file for each expert; one that is meant for both is named once, without an expert"
+            )
+        layers.append(
+            Layer(ADAPTER_TYPE, digest, size, part.role, candidate.origin, repr(part.scale), str(index))
+        )
+    return layers
 
 
 def _quantized(
@@ -261,6 +200,13 @@ def _settings(spec: Spec, layers: list[Layer], identities: dict[str, Identity]) 
     """The Modelfile that the bundle keeps: what is inherited or defaulted written out, files by digest."""
     variant = next(identity.variant for role, identity in identities.items() if identity.kind == "diffusion")
     parameters = complete(spec.parameters, variant, "high_noise" in identities)
-    lines = tuple(ComponentLine(layer.role, str(layer.digest)) for layer in layers)
-    stored = Modelfile(None, lines, (), parameters, spec.template, spec.negative, spec.system)
+    lines = tuple(
+        ComponentLine(layer.role, str(layer.digest)) for layer in layers if layer.media_type == COMPONENT_TYPE
+    )
+    adapters = tuple(
+        AdapterLine(str(layer.digest), layer.role or None, float(layer.scale))
+        for layer in layers
+        if layer.media_type == ADAPTER_TYPE
+    )
+    stored = Modelfile(None, lines, adapters, parameters, spec.template, spec.negative, spec.system)
     return grammar.dump(replace(stored, licenses=spec.licenses, requires=spec.requires))

@@ -1,9 +1,9 @@
 """Manifests: which blobs make up a bundle, as OCI image manifests 1.1 that any registry can hold.
 
 A bundle is an artifact (opencontainers/image-spec, manifest.md) of type
-``application/vnd.wanrun.bundle.v1+json`` with one layer per component, whose role is an annotation, and the
-Modelfile as one more layer. The bytes hold nothing but what the bundle is, no time and no machine, so equal
-bundles have equal digests.
+``application/vnd.wanrun.bundle.v1+json`` with one layer per component, whose role is an annotation, one per
+adapter, with its expert, scale and place in the order, and the Modelfile as one more layer. The bytes hold
+nothing but what the bundle is, no time and no machine, so equal bundles have equal digests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wanrun.modelfile.lexing import MAX_BYTES as MAX_MODELFILE_BYTES
 from wanrun.store.digest import Digest
 from wanrun.store.durable import store_errors, write_file
 from wanrun.store.names import Name
-from wanrun.types import ROLES
+from wanrun.types import EXPERTS, ROLES
 
 MAX_BYTES = 4 << 20
 MAX_LAYERS = 64
@@ -30,26 +30,36 @@ MAX_LAYERS = 64
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 BUNDLE_TYPE = "application/vnd.wanrun.bundle.v1+json"
 COMPONENT_TYPE = "application/vnd.wanrun.component.v1"
+ADAPTER_TYPE = "application/vnd.wanrun.adapter.v1"
 MODELFILE_TYPE = "application/vnd.wanrun.modelfile.v1"
 ROLE = "dev.wanrun.role"
+SCALE = "dev.wanrun.scale"
+ORDER = "dev.wanrun.order"
 TITLE = "org.opencontainers.image.title"
 
 #: The configuration that image-spec prescribes for artifacts that have none.
 EMPTY_CONFIG = b"{}"
 # Separators, control characters, what reverses the direction of text, and halves of surrogate pairs.
 _NOT_PLAIN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: As Python writes a number; what it may be, the Modelfile's line says, which has to be the same.
+_SCALE = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One blob of a bundle; ``role`` and ``title`` are empty unless it is a component."""
+    """One blob of a bundle; ``role`` and ``title`` are empty unless it is a component or an adapter.
+
+    An adapter has the role of its expert, or none, and ``scale`` and ``order`` as they are written: numbers.
+    """
 
     media_type: str
     digest: Digest
     size: int
     role: str = ""
     title: str = ""
+    scale: str = ""
+    order: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,11 @@ class Manifest:
     def components(self) -> dict[str, Layer]:
         """The components by role."""
         return {layer.role: layer for layer in self.layers if layer.media_type == COMPONENT_TYPE}
+
+    @property
+    def adapters(self) -> tuple[Layer, ...]:
+        """The adapters, in the order in which they are applied."""
+        return tuple(layer for layer in self.layers if layer.media_type == ADAPTER_TYPE)
 
     @property
     def modelfile(self) -> Layer:
@@ -180,7 +195,8 @@ def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
 
 
 def _descriptor(layer: Layer) -> dict[str, Any]:
-    notes = {key: value for key, value in ((ROLE, layer.role), (TITLE, layer.title)) if value}
+    every = ((ROLE, layer.role), (TITLE, layer.title), (SCALE, layer.scale), (ORDER, layer.order))
+    notes = {key: value for key, value in every if value}
     descriptor = {"mediaType": layer.media_type, "digest": str(layer.digest), "size": layer.size}
     return descriptor | ({"annotations": notes} if notes else {})
 
@@ -201,7 +217,8 @@ def _layer(found: object) -> Layer:
         digest = Digest.parse(found.get("digest"))
     except InvalidRequest as error:
         raise FormatError(str(error)) from error
-    return Layer(media_type, digest, size, notes.get(ROLE, ""), notes.get(TITLE, ""))
+    texts = (notes.get(key, "") for key in (ROLE, TITLE, SCALE, ORDER))
+    return Layer(media_type, digest, size, *texts)
 
 
 def _check(manifest: Manifest) -> None:
@@ -209,6 +226,14 @@ def _check(manifest: Manifest) -> None:
     strange = [role for role in roles if role not in ROLES]
     if strange or len(set(roles)) != len(roles):
         raise FormatError(f"components must have one role each of {', '.join(ROLES)}, not {roles!r:.200}")
+    for index, layer in enumerate(manifest.adapters):
+        if layer.role not in ("", *EXPERTS[1:]) or not _SCALE.fullmatch(layer.scale):
+            raise FormatError(f"an adapter for {layer.role!r:.60} with scale {layer.scale!r:.60}")
+        if layer.order != str(index):
+            raise FormatError(f"adapter {index} says that it is number {layer.order!r:.60}")
+    digests = [layer.digest for layer in manifest.adapters]
+    if len(set(digests)) != len(digests):
+        raise FormatError("an adapter is there twice")
     files = [layer for layer in manifest.layers if layer.media_type == MODELFILE_TYPE]
     if len(files) != 1 or files[0].size > MAX_MODELFILE_BYTES:
         raise FormatError("there must be one Modelfile of at most 1 MiB")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wanrun.errors import StoreError
-from wanrun.modelfile.spec import Part, Spec
+from wanrun.modelfile.spec import AdapterPart, Part, Spec
 from wanrun.sources import http, hub, parts
 from wanrun.sources.oci.client import Client
 from wanrun.sources.oci.pulling import get_manifest
@@ -18,7 +18,7 @@ from wanrun.sources.remote import Remote
 from wanrun.store import manifests
 from wanrun.store.blobs import has_blob
 from wanrun.store.creation import describe_shipped
-from wanrun.store.manifests import Manifest
+from wanrun.store.manifests import ADAPTER_TYPE, Manifest
 from wanrun.store.names import DEFAULT_HOST, Name, parse_name
 from wanrun.store.repositories import choose, completed, model_of_name, parse_repository
 from wanrun.store.store import Store
@@ -84,10 +84,8 @@ def plan(store: Store, text: str) -> Plan:
 def plan_spec(store: Store, name: Name, spec: Spec, notes: tuple[str, ...] = ()) -> Plan:
     """What making ``spec`` the bundle ``name`` would download."""
     items = [_item(store, role, spec.components[role]) for role in ROLES if role in spec.components]
-    for adapter in spec.adapters:
-        items.append(_item(store, "adapter", Part("adapter", adapter.reference, adapter.reference)))
-        notes = (*notes, "adapters cannot be applied by this version, so this cannot be pulled yet")
-    return Plan(name, tuple(items), free_bytes(store.home), memory_bytes(), tuple(dict.fromkeys(notes)))
+    items += [_item(store, "adapter", adapter) for adapter in spec.adapters]
+    return Plan(name, tuple(items), free_bytes(store.home), memory_bytes(), notes)
 
 
 def plan_manifest(store: Store, name: Name, manifest: Manifest) -> Plan:
@@ -95,7 +93,8 @@ def plan_manifest(store: Store, name: Name, manifest: Manifest) -> Plan:
     items = []
     for layer in manifest.layers:
         remote = Remote("", layer.size, layer.digest)
-        items.append(Item(layer.role, layer.title or "-", layer.size, _here(store, remote)))
+        role = "adapter" if layer.media_type == ADAPTER_TYPE else layer.role
+        items.append(Item(role, layer.title or "-", layer.size, _here(store, remote)))
     return Plan(name, tuple(items), free_bytes(store.home), memory_bytes())
 
 
@@ -126,7 +125,7 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _item(store: Store, role: str, part: Part) -> Item:
+def _item(store: Store, role: str, part: Part | AdapterPart) -> Item:
     kind, place = locate(part.reference, Path("/"))
     if kind == "path":
         size = Path(place).stat().st_size if Path(place).is_file() else None

@@ -13,8 +13,9 @@ from wanrun.gguf.header import read_header
 from wanrun.modelfile.document import ComponentLine
 from wanrun.sources import hub, oci
 from wanrun.store import garbage, leases
-from wanrun.store.creation import check_adapters, describe_shipped, fetch, make
+from wanrun.store.creation import describe_shipped, make
 from wanrun.store.digest import Digest
+from wanrun.store.gathering import fetch
 from wanrun.store.names import DEFAULT_HOST, Name, parse_name
 from wanrun.store.planning import check_room, plan_manifest, plan_spec, registry_manifest
 from wanrun.store.repositories import Repository, choose, completed, model_of_variant, parse_repository
@@ -39,7 +40,6 @@ def pull(store: Store, text: str, progress: Progress) -> Name:
         _pull_registry(store, name, progress)
         return name
     spec = describe_shipped(name)
-    check_adapters(spec, name)
     check_room(plan_spec(store, name, spec), store.home)
     make(store, name, spec, progress)
     return name

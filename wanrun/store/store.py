@@ -21,9 +21,9 @@ from wanrun.store import garbage, lock, manifests
 from wanrun.store.blobs import blob_path, has_blob, read_blob
 from wanrun.store.digest import Digest
 from wanrun.store.durable import store_errors, sync_folder
-from wanrun.store.manifests import Manifest
+from wanrun.store.manifests import Layer, Manifest
 from wanrun.store.names import Name, parse_name
-from wanrun.types import Bundle, Component
+from wanrun.types import Adapter, Bundle, Component
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,8 @@ class Store:
         """The bundle ``name``. Hold the store while its files are in use, or a removal may delete them."""
         name = _named(name)
         modelfile = self.modelfile(name)
-        components = {
-            role: Component(
-                role, blob_path(self.blobs, layer.digest), str(layer.digest), layer.size, layer.title
-            )
-            for role, layer in self.manifest(name).components.items()
-        }
+        manifest = self.manifest(name)
+        components = {role: self._component(role, layer) for role, layer in manifest.components.items()}
         return Bundle(
             str(name),
             components,
@@ -103,6 +99,10 @@ class Store:
             modelfile.negative or "",
             modelfile.system or "",
             modelfile.licenses,
+            tuple(
+                Adapter(layer.role, float(layer.scale), self._component("adapter", layer))
+                for layer in manifest.adapters
+            ),
         )
 
     def copy(self, source: str | Name, target: str | Name) -> None:
@@ -130,6 +130,10 @@ class Store:
         """While this is held, by any process, no blob is deleted."""
         with lock.shared(self.home):
             yield
+
+    def _component(self, role: str, layer: Layer) -> Component:
+        path = blob_path(self.blobs, layer.digest)
+        return Component(role, path, str(layer.digest), layer.size, layer.title)
 
     def _missing(self, manifest: Manifest) -> Digest | None:
         blobs = manifest.blobs.items()

@@ -97,7 +97,7 @@ _ENCODERS = (
     ),
     _EncoderNames("original", "blocks.", "pos_embedding.embedding.weight", "attn.q.weight", "ffn.fc1.weight"),
 )
-_LORA = re.compile(r"\.lora_(down|up|A|B)\.|_lora\.(down|up)\.|^lora_|\.diff(_b)?$")
+_LORA = re.compile(r"\.lora_(down|up|A|B)\.|[._]lora\.(down|up)\.|^lora_|\.diff(_[bm])?$")
 _HIGH = re.compile(r"high[\W_]*noise|(?<![a-z])high(?![a-z])", re.IGNORECASE)
 _LOW = re.compile(r"low[\W_]*noise|(?<![a-z])low(?![a-z])", re.IGNORECASE)
 

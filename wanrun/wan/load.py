@@ -19,7 +19,7 @@ from wanrun.wan.names import canonical
 from wanrun.wan.tiny import TinyVAE, tiny_config_from_shapes
 
 #: Linear layers that stay float32 in every precision: they see sigmas and write the velocity.
-_FLOAT32 = ("time_embedding.", "time_projection.", "head.")
+FLOAT32_LAYERS = ("time_embedding.", "time_projection.", "head.")
 
 
 def load_transformer(
@@ -44,7 +44,7 @@ def load_transformer(
         stored = names[f"{name}.weight"], names[f"{name}.bias"]
         if policy is not None and policy.int8 and bears_int8(name, model.config.layers):
             layer: nn.Module = make_int8(weights, *stored, dtype)
-        elif name.startswith(_FLOAT32):
+        elif name.startswith(FLOAT32_LAYERS):
             layer = make_linear(weights, *stored, torch.float32, device)
         else:
             layer = make_linear(weights, *stored, dtype, device, policy)

@@ -29,6 +29,25 @@ _DIT = (
     (r"(blocks\.\d+)\.ffn\.net\.2\.", r"\1.ffn.2."),
 )
 
+#: The other way; tests hold the two against each other.
+_TO_DIFFUSERS = (
+    (r"time_embedding\.0\.", "condition_embedder.time_embedder.linear_1."),
+    (r"time_embedding\.2\.", "condition_embedder.time_embedder.linear_2."),
+    (r"text_embedding\.0\.", "condition_embedder.text_embedder.linear_1."),
+    (r"text_embedding\.2\.", "condition_embedder.text_embedder.linear_2."),
+    (r"time_projection\.1\.", "condition_embedder.time_proj."),
+    (r"head\.modulation$", "scale_shift_table"),
+    (r"head\.head\.", "proj_out."),
+    (r"(blocks\.\d+)\.modulation$", r"\1.scale_shift_table"),
+    (r"(blocks\.\d+)\.self_attn\.", r"\1.attn1."),
+    (r"(blocks\.\d+)\.cross_attn\.", r"\1.attn2."),
+    (r"(blocks\.\d+\.attn[12])\.([qkv])\.", r"\1.to_\2."),
+    (r"(blocks\.\d+\.attn[12])\.o\.", r"\1.to_out.0."),
+    (r"(blocks\.\d+)\.norm3\.", r"\1.norm2."),
+    (r"(blocks\.\d+)\.ffn\.0\.", r"\1.ffn.net.0.proj."),
+    (r"(blocks\.\d+)\.ffn\.2\.", r"\1.ffn.net.2."),
+)
+
 _RESNET = (
     (r"(.*)\.norm1\.gamma$", r"\1.residual.0.gamma"),
     (r"(.*)\.conv1\.(weight|bias)$", r"\1.residual.2.\2"),
@@ -55,6 +74,11 @@ def canonical(names: Iterable[str]) -> dict[str, str]:
     for name, full in plain.items():
         found[_original(name, plain)] = full
     return found
+
+
+def diffusers_name(name: str) -> str:
+    """What diffusers calls the transformer's tensor whose original name is ``name``."""
+    return _rewrite(name, _TO_DIFFUSERS, every=True)
 
 
 def _common_prefix(names: list[str]) -> str:

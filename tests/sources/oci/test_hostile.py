@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.modelfile.files import lora, save
 from tests.sources.oci.servers import Answering, Exchange, Fake, fake, send_range, serving
 from tests.store import invariants
 from wanrun.errors import DownloadError, FormatError, InvalidRequest, WanrunError
@@ -21,7 +22,7 @@ from wanrun.sources.oci.pulling import get_manifest
 from wanrun.sources.oci.repository import Repository
 from wanrun.sources.oci.uploading import begin
 from wanrun.store.creation import quiet
-from wanrun.store.manifests import MANIFEST_TYPE
+from wanrun.store.manifests import ADAPTER_TYPE, MANIFEST_TYPE
 from wanrun.store.names import parse_name
 from wanrun.store.store import Store
 
@@ -217,11 +218,42 @@ def test_modelfiles(his: Store, shared: Shared) -> None:
     good = blobs[old]
     refused(his, with_modelfile(b"NONSENSE"), FormatError, "Modelfile is not one")
     refused(his, with_modelfile(good + b"\nREQUIRES 99.0.0\n"), InvalidRequest, "requires wanrun 99")
-    refused(his, with_modelfile(good + b"\nADAPTER /etc/passwd\n"), InvalidRequest, "adapters")
+    refused(his, with_modelfile(good + b"\nADAPTER /etc/passwd\n"), FormatError, "other files")
     refused(
         his, with_modelfile(good.replace(b"VAE ", b"VAE /etc/passwd#")), FormatError, "other files|not one"
     )
     refused(his, with_modelfile(b"FROM other\n" + good), FormatError, "other files")
+
+
+def test_adapters(his: Store, shared: Shared, tmp_path: Path) -> None:
+    """A bundle with an adapter is sound only if the adapter fits the expert that both files say it is for."""
+    data, blobs = shared
+    sound = save(tmp_path / "a.safetensors", lora()).read_bytes()
+    wide = save(tmp_path / "b.safetensors", lora(width=256)).read_bytes()
+
+    def with_adapter(new: bytes, line: str = "ADAPTER high_noise {} 1.0", **notes: str) -> Answering:
+        manifest = json.loads(data)
+        digest = "sha256:" + hashlib.sha256(new).hexdigest()
+        written = {ROLE: "high_noise", "dev.wanrun.scale": "1.0", "dev.wanrun.order": "0"}
+        written |= {f"dev.wanrun.{key}": value for key, value in notes.items()}
+        adapter = {"mediaType": ADAPTER_TYPE, "digest": digest, "size": len(new), "annotations": written}
+        files = manifest["layers"][-1]
+        settings = blobs[files["digest"]] + f"\n{line.format(digest)}\n".encode()
+        files.update(digest="sha256:" + hashlib.sha256(settings).hexdigest(), size=len(settings))
+        manifest["layers"].insert(0, adapter)
+        return serving(json.dumps(manifest).encode(), {**blobs, digest: new, files["digest"]: settings})
+
+    refused(his, with_adapter(b"\x80\x04pickle"), InvalidRequest, "adapter adapter: .*pickled checkpoint")
+    refused(his, with_adapter(wide), InvalidRequest, "make 256 × 256, and .* is 128 × 128")
+    refused(his, with_adapter(sound, role="diffusion"), FormatError, "an adapter for 'diffusion'")
+    refused(his, with_adapter(sound, scale="0.5"), FormatError, "names other files")
+    refused(his, with_adapter(sound, role="low_noise"), FormatError, "names other files")
+    refused(his, with_adapter(sound, order="1"), FormatError, "says that it is number '1'")
+    refused(his, with_adapter(sound, line=""), FormatError, "names other files")
+    with fake(with_adapter(sound)) as server:
+        pull(his, parse_name(f"{server.host}/good/wan:a"), quiet)
+        assert [each.role for each in his.get(f"{server.host}/good/wan:a").adapters] == ["high_noise"]
+    invariants.hold(his)
 
 
 def test_busy_servers(his: Store, hers: Store, shared: Shared) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.modelfile.files import MODELFILE, save_adapters, save_parts
 from tests.sources.oci import servers
 from tests.store import invariants
 from wanrun.errors import DownloadError, FormatError, InvalidRequest, ModelNotFound
+from wanrun.modelfile import grammar
 from wanrun.sources.oci import fetch, pull, push, sessions, uploading
 from wanrun.store.archive import export_archive, import_archive
-from wanrun.store.creation import quiet
+from wanrun.store.creation import create, quiet
 from wanrun.store.digest import Digest
 from wanrun.store.names import Name, parse_name
 from wanrun.store.store import Store
@@ -238,3 +240,19 @@ def test_a_bundle_is_no_component(hers: Store, registry: servers.Registry, tmp_p
     with pytest.raises(FormatError, match="is a bundle of several files"):
         fetch(f"oci://{name}", tmp_path, quiet)
     assert list(tmp_path.glob("sha256-*")) == []
+
+
+def test_adapters_travel(stores: tuple[Store, Store], registry: servers.Registry, tmp_path: Path) -> None:
+    """With their experts, scales and order; what is admitted is checked as if it were made here."""
+    hers, his = stores
+    folder = save_parts(tmp_path / "parts")
+    create(hers, "wan", grammar.parse(MODELFILE + save_adapters(folder)), folder)
+    name = shared(hers, registry.host, "ann/lightning:four")
+    push(hers, name, quiet)
+    pull(his, name, quiet)
+    assert digest(his, name) == digest(hers, "wan")
+    assert [(each.role, each.scale, each.component.digest) for each in his.get(name).adapters] == [
+        (each.role, each.scale, each.component.digest) for each in hers.get("wan").adapters
+    ]
+    invariants.hold(his)
+    assert invariants.leftovers(his) == []
