@@ -50,19 +50,24 @@ def test_what_looks_at_single_positions_is_the_same_in_tiles() -> None:
     assert float((whole - parts).abs().max()) < 2e-3  # half precision
 
 
+def decibels(ours: Tensor, theirs: Tensor) -> float:
+    """Peak signal-to-noise ratio of pixels in -1..1."""
+    return -10 * math.log10(float(((ours - theirs) / 2).square().mean()))
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize(("tile", "decibels"), [(12, 46), (8, 40)])
-def test_seams_are_small(tile: int, decibels: float) -> None:
-    """Against the picture decoded whole; measured: 52 and 46 dB, and at worst 0.10 and 0.15 of the range."""
+@pytest.mark.parametrize("tile", [12, 8])
+def test_seams_are_small(tile: int) -> None:
+    """Tiles show a clip as well as a whole decode does; large ones show nearly the same pixels."""
+    clip = moving_disc(5, 112, 176)
     with load_full(VAE, "cpu", "fp32") as decoder:
         vae = decoder._autoencoder
         assert vae is not None
-        latents = vae.encode_stream(moving_disc(5, 112, 176))
+        latents = vae.encode_stream(clip)
         whole = torch.stack(list(vae.decode_stream(latents)))
         parts = torch.stack(list(tiled(vae.decode_stream, latents, tile)))
-    error = (whole - parts).abs() / 2
-    assert -10 * math.log10(float(error.square().mean())) > decibels
-    assert float(error.max()) < 0.2
+    assert decibels(parts, torch.stack(clip)) > decibels(whole, torch.stack(clip)) - 1
+    assert tile < 12 or decibels(parts, whole) > 40
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,18 @@ TOY = Path(__file__).parents[2] / "modelfiles" / "wan-toy"
 HIGH, LOW = (TOY / f"wan-toy-{role}-noise-Q8_0.gguf" for role in ("high", "low"))
 
 
-@pytest.fixture(params=["fp32", "bf16", "int8"])
-def experts(request: pytest.FixtureRequest) -> Iterator[Experts]:
-    with load({"diffusion": HIGH}, device="cpu", precision=request.param) as opened:
+#: How far two orders of the same sums may lie apart: 8 bits round the last bit of bfloat16 away or up.
+TOLERANCES = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.02}
+
+
+@pytest.fixture(params=TOLERANCES)
+def precision(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def experts(precision: str) -> Iterator[Experts]:
+    with load({"diffusion": HIGH}, device="cpu", precision=precision) as opened:
         yield opened
 
 
@@ -43,13 +52,13 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
-def test_one_pass_gives_what_a_pass_each_gives(experts: Experts) -> None:
+def test_one_pass_gives_what_a_pass_each_gives(experts: Experts, precision: str) -> None:
     latents, contexts = inputs()
     assert isinstance(experts, BranchDenoiser)
     both = experts.velocities(latents, 900.0, contexts)
     each = [experts.velocity(latents, 900.0, context) for context in contexts]
     assert [velocity.shape for velocity in both] == [latents.shape] * 2
-    assert all(relative(ours, theirs) < 0.01 for ours, theirs in zip(both, each, strict=True))
+    assert max(map(relative, both, each)) < TOLERANCES[precision]
     assert relative(both[0], both[1]) > 0.001
 
 

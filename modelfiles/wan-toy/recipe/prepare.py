@@ -17,9 +17,9 @@ from train_vae import CONFIG
 from wanrun.wan.autoencoder import WanVAE
 
 #: How many clips of this many latent frames a shard has, and how many shards there are.
-SHARDS = {1: (2048, 6), 5: (256, 20)}
+SHARDS = {1: (2048, 6), 5: (256, 80)}
 WORDINGS = 4  # captions of each clip
-_BATCH = 8
+_BATCH = 4
 
 
 def normalise(vae: WanVAE, clips: int = 64) -> WanVAE:
