@@ -79,3 +79,12 @@ def test_memory_is_what_is_free_or_an_amount(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WANRUN_MEMORY", "all")
     with pytest.raises(InvalidRequest, match="WANRUN_MEMORY"):
         settings.memory()
+
+
+def test_compiling_is_on_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not settings.compiled()
+    monkeypatch.setenv("WANRUN_COMPILE", "on")
+    assert settings.compiled()
+    monkeypatch.setenv("WANRUN_COMPILE", "yes")
+    with pytest.raises(InvalidRequest, match="on or off, not 'yes'"):
+        settings.compiled()

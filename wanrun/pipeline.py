@@ -54,17 +54,17 @@ def open_encoder(bundle: Bundle) -> TextEncoder:
 
 
 def open_denoiser(
-    bundle: Bundle, request: GenerationRequest, device: str = "auto", resident_bytes: int = 0
+    bundle: Bundle, request: GenerationRequest, device: str = "auto", resident_bytes: int | None = None
 ) -> Denoiser:
     """The bundle's experts, in the request's precision.
 
-    ``resident_bytes`` of memory may be spent on weights that stay unpacked.
+    ``resident_bytes`` may be spent on weights that stay ready: see ``wanrun.diffusion.experts.load``.
     """
     return open_experts(bundle, request.boundary, device, request.precision, resident_bytes)
 
 
 def open_experts(
-    bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int = 0
+    bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int | None = None
 ) -> Denoiser:
     """The bundle's experts with its adapters; they switch at ``boundary``. Raises as ``with_adapters``."""
     load = with_adapters(plugins.load("backends", "torch"), bundle)
@@ -177,7 +177,7 @@ def prompt_to_latents(
     progress: Progress = silent,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
-    resident_bytes: int = 0,
+    resident_bytes: int | None = None,
 ) -> Tensor:
     """The first stages: encoder, then experts, each closed before the next part is opened."""
     progress("text", 0, 0)

@@ -33,6 +33,9 @@ SETTINGS = (
     Setting("device", "auto", "auto, cpu, cuda, cuda:N, mps or xpu"),
     Setting("threads", "0", "CPU threads, 0 for one per core"),
     Setting("memory", "free", "memory that a run may take, such as 8GB; free for what no program uses"),
+    Setting(
+        "compile", "off", "on: compile the transformer for an accelerator; it starts later and is faster"
+    ),
     Setting("cache", "1GB", "size limit of the cache of encoded prompts; 0 for none"),
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
@@ -98,6 +101,14 @@ def parse_size(text: str, name: str) -> int:
     number, unit, binary = match.groups()
     power = " kmgt".index(unit.lower()) if unit else 0
     return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def compiled() -> bool:
+    """Whether transformers are compiled for accelerators."""
+    value = get("compile").lower()
+    if value not in ("on", "off"):
+        raise InvalidRequest(f"WANRUN_COMPILE must be on or off, not {value[:60]!r}")
+    return value == "on"
 
 
 def plugins() -> set[str] | None:

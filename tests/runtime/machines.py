@@ -26,6 +26,7 @@ MACHINE = Machine(
     encode={"F16": 1e11, "Q8_0": 1.5e11},
     write=2e7,
     device_bytes=0.0,
+    link=0.0,
 )
 
 

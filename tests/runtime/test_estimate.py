@@ -184,6 +184,6 @@ def test_the_limit_is_what_was_given_or_set_or_is_free(toy: Bundle, monkeypatch:
 
 
 def test_an_accelerators_limit_is_its_memory_unless_one_is_given(toy: Bundle) -> None:
-    gpu = replace(MACHINE, device="cuda", device_bytes=24e9)
+    gpu = replace(MACHINE, device="cuda", device_bytes=24e9, link=1e10)
     assert Estimator(toy, gpu, GB, False).plan(request(toy)).device_limit == 24 * GB
     assert Estimator(toy, gpu, GB, True).plan(request(toy)).device_limit == GB

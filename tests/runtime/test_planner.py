@@ -14,11 +14,13 @@ from wanrun.runtime.shapes import Autoencoder, Job, Parts, Stored, TextEncoder, 
 GB = 10**9
 WEIGHTS = 1_000_000_000
 EXPERT = Transformer(
-    "high_noise", 1536, 8960, 30, 16, Stored(GB, 3 * 10**6, GB), {"Q8_0": WEIGHTS}, 300, 1536 * 8960
-)
+    "high_noise", 1536, 8960, 30, 16, Stored(GB, 3 * 10**6, GB), {"Q8_0": WEIGHTS}, 300, 1536 * 8960,
+    blocks_bytes=960_000_000,
+)  # fmt: skip
 ENCODER = TextEncoder(4096, 10240, 64, 256384, "Q8_0", 4_630_000_000, Stored(6 * GB))
 VAE = Autoencoder(96, 16, 1, Stored(250 * 10**6, 250 * 10**6, 0))
 TINY = TinyAutoencoder(16, 1, Stored(20 * 10**6, 20 * 10**6, 0))
+GPU = replace(MACHINE, device="cuda", device_bytes=24e9, link=1e10)
 PARTS = Parts(ENCODER, (EXPERT, replace(EXPERT, role="low_noise")), VAE)
 JOB = Job((16, 9, 60, 104), 33, 832, 480, (8, 32), 2, 60, "bf16")
 
@@ -133,13 +135,39 @@ def test_weights_stay_unpacked_where_there_is_room_for_twice_as_many() -> None:
 
 
 def test_on_an_accelerator_networks_lie_in_its_memory() -> None:
-    machine = replace(MACHINE, device="cuda", device_bytes=24e9)
-    here = plan(PARTS, JOB, machine, 32 * GB, 24 * GB)
+    here = plan(PARTS, JOB, GPU, 32 * GB, 24 * GB)
     expert = here.phases[2]
     assert expert.device_memory == denoising(EXPERT, JOB) + GB
     assert (expert.memory, expert.pages) == (240_000_000, 0)
-    assert here.fits
-    small = plan(PARTS, JOB, machine, 32 * GB, GB)
+    assert here.fits and here.resident is None
+    small = plan(PARTS, JOB, GPU, 32 * GB, GB // 4)
     assert not small.fits
     assert small.worst.device_memory == small.device_memory
     assert small.resident == 0
+
+
+def test_an_accelerator_keeps_the_blocks_that_fit_and_streams_the_others() -> None:
+    beside = denoising(EXPERT, JOB) + GB - EXPERT.blocks_bytes
+    block = EXPERT.blocks_bytes // 30
+    for blocks in (2, 12, 29):
+        limit = beside + blocks * block
+        some = plan(replace(PARTS, decoder=TINY), JOB, GPU, 32 * GB, limit)
+        assert some.resident == (blocks - 2) * block
+        assert some.phases[2].device_memory == limit and some.fits
+        assert some.phases[2].memory == 240_000_000 + 2 * block
+    whole = plan(replace(PARTS, decoder=TINY), JOB, GPU, 32 * GB, beside + 30 * block)
+    assert whole.resident is None and whole.device_memory == beside + 30 * block
+
+
+def test_streaming_is_hidden_behind_the_products_unless_the_link_is_slow() -> None:
+    limit = denoising(EXPERT, JOB) + GB // 2
+    whole = plan(PARTS, JOB, GPU, 32 * GB, 24 * GB).phases[2].seconds
+    assert plan(PARTS, JOB, GPU, 32 * GB, limit).phases[2].seconds == whole
+    slow = replace(GPU, link=1e6)
+    streamed = EXPERT.blocks_bytes - (plan(PARTS, JOB, slow, 32 * GB, limit).resident or 0)
+    loading = 0.5 + (GB + 3 * 10**6) / 1e6
+    assert plan(PARTS, JOB, slow, 32 * GB, limit).phases[2].seconds == loading + 8 * streamed / 1e6
+
+
+def test_a_device_of_unknown_memory_keeps_everything() -> None:
+    assert plan(PARTS, JOB, replace(MACHINE, device="mps"), 32 * GB).resident is None

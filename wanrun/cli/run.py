@@ -71,7 +71,7 @@ def run(
 
     kept = kept or runs.begin(settings.home(), bundle, request)
     with _resumable(kept):
-        resident = 0 if planned is None else planned.resident
+        resident = None if planned is None else planned.resident
         made = partial(frames, kept, bundle, request, device=device, resident_bytes=resident)
         save(made, Video(bundle, request, output, file_format), as_json, started)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from wanrun import settings
 from wanrun.diffusion.prompts import Prompts
+from wanrun.diffusion.streaming import distribute
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.mapping import prefetch
 from wanrun.gguf.policy import Policy
@@ -42,7 +44,7 @@ class Experts(Resource):
         boundary: float | None,
         device: str,
         precision: str,
-        resident_bytes: int = 0,
+        resident_bytes: int | None = None,
         adapters: Sequence[Adapter] = (),
     ) -> None:
         self._files, self._adapters = dict(files), tuple(adapters)
@@ -52,6 +54,7 @@ class Experts(Resource):
         if precision == "int8" and torch.device(self._device).type != "cpu":
             raise InvalidRequest(f"precision int8 is for the CPU, not for {self._device}; use bf16")
         self._precision, self._resident_bytes = precision, resident_bytes
+        self._compiled = self._device != "cpu" and settings.compiled()
         self._loaded: tuple[str, WanModel, Prompts] | None = None
         self._last: float | None = None
 
@@ -60,14 +63,26 @@ class Experts(Resource):
         if self._boundary is not None:
             role = "high_noise" if timestep >= 1000 * self._boundary else "low_noise"
         if self._loaded is None or self._loaded[0] != role:
-            self._loaded = None  # before the next one loads: two never fit where one just does
-            with open_weights(self._files[role]) as weights:
-                model = load_transformer(weights, self._device, self._dtype, self._policy())
-            self._adapt(model, role)
+            self.close()  # before the next one loads: two never fit where one just does
+            model = self._load(role)
             self._loaded = role, model, Prompts(model)
         if role == "high_noise":
             self._look_ahead(timestep)
         return self._loaded[1:]
+
+    def _load(self, role: str) -> WanModel:
+        streamed = self._resident_bytes is not None and torch.device(self._device).type != "cpu"
+        with open_weights(self._files[role]) as weights:
+            if streamed:
+                model = load_transformer(weights, "cpu", self._dtype)
+            else:
+                model = load_transformer(weights, self._device, self._dtype, self._policy())
+        self._adapt(model, role)
+        if streamed:
+            distribute(model, self._device, self._resident_bytes or 0)
+        if self._compiled:
+            compile_blocks(model)
+        return model
 
     def _adapt(self, model: WanModel, role: str) -> None:
         with ExitStack() as opened:
@@ -83,7 +98,7 @@ class Experts(Resource):
     def _policy(self) -> Policy:
         rates = Memory(settings.home() / "cache").rates
         exact = self._precision == "fp32"
-        return Policy(self._resident_bytes, None if exact else rates, self._precision == "int8")
+        return Policy(self._resident_bytes or 0, None if exact else rates, self._precision == "int8")
 
     def _look_ahead(self, timestep: float) -> None:
         """Have the low-noise expert's file read while the last step before it is computed."""
@@ -134,6 +149,14 @@ class Experts(Resource):
     def close(self) -> None:
         """Drop the loaded expert."""
         self._loaded = None
+        if self._compiled:
+            gc.collect()  # compiled blocks refer to themselves
+
+
+def compile_blocks(model: WanModel) -> None:
+    """Fuse what each block does, unpacking its weights included; streaming, by its hooks, stays outside."""
+    for block in model.blocks:
+        block.forward = torch.compile(block.forward)
 
 
 def _tokens(latents: Tensor) -> int:
@@ -172,14 +195,17 @@ def load(
     boundary: float | None = None,
     device: str = "auto",
     precision: str = "auto",
-    resident_bytes: int = 0,
+    resident_bytes: int | None = None,
     adapters: Sequence[Adapter] = (),
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
-    ``resident_bytes`` of memory may be spent on matrices that stay unpacked, which is faster. Raises
-    InvalidRequest when the roles do not make a model, or a mixture has no boundary.
+    ``resident_bytes`` may be spent on keeping what is needed at each step: on the CPU on matrices that stay
+    unpacked, none without it; elsewhere on blocks that stay on the device, all without it. Raises
+    InvalidRequest when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
     """
+    if resident_bytes is not None and resident_bytes < 0:
+        raise InvalidRequest(f"resident_bytes is {resident_bytes}; give a number from 0, or None")
     if set(files) not in ({"diffusion"}, {"high_noise", "low_noise"}):
         raise InvalidRequest(
             f"a model has one diffusion file, or high_noise and low_noise; not {sorted(files)}"

@@ -17,7 +17,7 @@ def frames(
     request: GenerationRequest,
     progress: Progress,
     device: str,
-    resident_bytes: int = 0,
+    resident_bytes: int | None = None,
 ) -> Iterator[Frame]:
     """The video's frames, from wherever ``run`` stopped; ``resident_bytes`` as in ``pipeline``."""
     from wanrun.decoders.latents import pack, unpack

@@ -24,7 +24,7 @@ from wanrun.runtime.shapes import ITEM_BYTES
 from wanrun.store.durable import write_file
 
 #: Raised when what is measured, or how, has changed.
-_FORMAT = 1
+_FORMAT = 2
 _LIBRARIES = ("wanrun", "torch", "llama-cpp-python")
 
 
@@ -53,7 +53,8 @@ class Machine:
     ``import_bytes`` and ``import_s`` are the libraries', ``network_bytes`` and ``network_s`` those with what
     the first network brings in; ``encoder_bytes`` and ``encoder_s`` are an empty text encoder's. ``unpack``
     is elements a second by storage type, ``matrix_s`` what one call of it costs; ``encode`` operations a
-    second by storage type; ``write`` pixels a second; ``device_bytes`` the accelerator's memory, 0 for none.
+    second by storage type; ``write`` pixels a second; ``device_bytes`` the accelerator's memory and ``link``
+    the bytes a second that it is sent, 0 for none.
     """
 
     device: str
@@ -70,6 +71,7 @@ class Machine:
     encode: Mapping[str, float]
     write: float
     device_bytes: float
+    link: float
 
     def pick(self, precision: str) -> str:
         """The arithmetic that ``precision`` stands for here."""
@@ -121,6 +123,8 @@ def parse(values: Mapping[str, object]) -> Machine:
         raise ValueError("an unknown precision or device")
     if not values["write"] or not all(_mapping(each)[name] for each in rates.values() for name in _DIVISORS):
         raise ValueError("a speed of zero")
+    if values["device_bytes"] and not values["link"]:
+        raise ValueError("a device that is sent nothing")
     return Machine(
         device=str(values["device"]),
         precision=str(values["precision"]),
@@ -136,6 +140,7 @@ def parse(values: Mapping[str, object]) -> Machine:
         encode=_numbers(values["encode"]),
         write=_number(values["write"]),
         device_bytes=_number(values["device_bytes"]),
+        link=_number(values["link"]),
     )
 
 

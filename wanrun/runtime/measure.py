@@ -74,6 +74,7 @@ def main(device: str) -> None:
         encode=encode,
         write=writing(),
         device_bytes=measure.device_bytes(device),
+        link=measure.link(device),
     )
     print(json.dumps(asdict(machine)))  # noqa: T201
 

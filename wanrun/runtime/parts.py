@@ -66,9 +66,10 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
     infos = {name: header.tensors[stored] for name, stored in names.items()}
     config = config_from_shapes({name: info.shape for name, info in infos.items()})
     packed: Counter[str] = Counter()
-    plain, largest, matrices, packed_bytes = [], 0, 0, 0
+    plain, largest, matrices, packed_bytes, blocks_bytes = [], 0, 0, 0, 0
     for name, info in infos.items():
         kind, elements, nbytes = _stored_as(name, info, mix)
+        held = nbytes
         if tensor_type(kind).quantised and len(info.shape) == 2:
             packed[kind] += elements
             matrices, packed_bytes = matrices + 1, packed_bytes + nbytes
@@ -76,6 +77,8 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
         else:
             wanted = precision if _is_linear(name, infos) else "fp32"
             plain.append(_Use(kind, elements, nbytes, info.offset, wanted))
+            held = elements * ITEM_BYTES[wanted]
+        blocks_bytes += held if name.startswith("blocks.") else 0
     stored = _stored(plain)
     return Transformer(
         role,
@@ -87,6 +90,7 @@ def read_transformer(role: str, header: Header, precision: str, mix: str | None 
         dict(packed),
         matrices,
         largest,
+        blocks_bytes=blocks_bytes,
     )
 
 
@@ -103,6 +107,7 @@ def with_adapters(model: Transformer, adapters: Iterable[Header], precision: str
             stored.kept_bytes,
         ),
         adapter_elements=elements,
+        blocks_bytes=model.blocks_bytes + elements * ITEM_BYTES[precision],
     )
 
 

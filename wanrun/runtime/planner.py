@@ -54,8 +54,9 @@ class Plan:
     phases: tuple[Phase, ...]
     limit: int
     device_limit: int
-    #: Bytes of the experts' phases that unpacked weights take; the backend is told to keep that many.
-    resident: int
+    #: What the backend is told to keep (see ``wanrun.diffusion.experts.load``): bytes of unpacked weights, or
+    #: of blocks on an accelerator that has no room for all; None where it has.
+    resident: int | None
 
     @property
     def seconds(self) -> float:
@@ -87,21 +88,40 @@ class Plan:
 
 def plan(parts: Parts, job: Job, machine: Machine, limit: int, device_limit: int = 0) -> Plan:
     """The plan of ``job`` with ``parts`` on ``machine``, where ``limit`` bytes may be taken."""
+    if machine.device_bytes:
+        room = min(_room(model, job, device_limit) for model in parts.experts)
+        whole = room >= max(model.blocks_bytes for model in parts.experts)
+        kept = None if whole else max(0, room - 2 * max(_block_bytes(model) for model in parts.experts))
+        phases = _phases(parts, job, machine, kept)
+        return Plan(machine.device, job.precision, phases, limit, device_limit, kept)
     lean = _phases(parts, job, machine, 0)
     spare = limit - max(phase.memory for phase in lean)
     unpacked = max(_unpacked_bytes(model, job) for model in parts.experts)
     # all or nothing, and never most of what is left, which the mapped files are better off with
-    resident = unpacked if not machine.device_bytes and _ROOM * unpacked <= spare else 0
+    resident = unpacked if _ROOM * unpacked <= spare else 0
     phases = _phases(parts, job, machine, resident) if resident else lean
-    return Plan(machine.device, job.precision, phases, limit, device_limit, resident)
+    # a device that does not say how much memory it has keeps everything
+    kept = resident if machine.device == "cpu" else None
+    return Plan(machine.device, job.precision, phases, limit, device_limit, kept)
 
 
-def _phases(parts: Parts, job: Job, machine: Machine, resident: int) -> tuple[Phase, ...]:
+def _room(model: Transformer, job: Job, device_limit: int) -> int:
+    """Bytes of an accelerator that are left for blocks."""
+    beside = footprint.denoising(model, job) - model.stored.copied_bytes
+    return device_limit - beside - (model.held_bytes - model.blocks_bytes)
+
+
+def _block_bytes(model: Transformer) -> int:
+    return -(-model.blocks_bytes // max(1, model.layers))
+
+
+def _phases(parts: Parts, job: Job, machine: Machine, resident: int | None) -> tuple[Phase, ...]:
     phases = [Phase("start", machine.import_s, int(machine.import_bytes), 0), _encoding(parts, job, machine)]
     first = machine.network_s
     for model, evaluations in zip(parts.experts, job.evaluations, strict=True):
         if evaluations:
-            phases.append(_denoising(model, job, machine, evaluations, first, resident))
+            denoise = _streaming if machine.device_bytes else _denoising
+            phases.append(denoise(model, job, machine, evaluations, first, resident))
             first = 0.0
     return (*phases, _decoding(parts.decoder, job, machine), _writing(job, machine))
 
@@ -174,14 +194,28 @@ def _encoding(parts: Parts, job: Job, machine: Machine) -> Phase:
 
 
 def _denoising(
-    model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float, resident: int
+    model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float, resident: int | None
 ) -> Phase:
+    resident = resident or 0
     taken = footprint.denoising(model, job) + _int8_elements(model, job)
     taken += min(resident, _unpacked_bytes(model, job))
     unpacked = 1 if resident else evaluations
     seconds = first_s + evaluations * forward_s(model, job, machine) + unpacked * unpack_s(model, machine)
     seconds += model.stored.copied_bytes / ITEM_BYTES[job.arithmetic] / min(machine.unpack.values())
-    return _placed(model.role, seconds, taken, model.stored.kept_bytes, machine)
+    return Phase(model.role, seconds, int(machine.network_bytes) + taken, model.stored.kept_bytes)
+
+
+def _streaming(
+    model: Transformer, job: Job, machine: Machine, evaluations: int, first_s: float, resident: int | None
+) -> Phase:
+    """On an accelerator: blocks beyond ``resident`` bytes come over the link at each evaluation."""
+    streamed = 0 if resident is None else max(0, model.blocks_bytes - resident)
+    places = 2 * _block_bytes(model) if streamed else 0
+    taken = footprint.denoising(model, job) + model.stored.kept_bytes - streamed + places
+    each = max(forward_s(model, job, machine) + unpack_s(model, machine), streamed / machine.link)
+    seconds = first_s + model.held_bytes / machine.link + evaluations * each
+    pages = model.stored.file_bytes if streamed else 0
+    return Phase(model.role, seconds, int(machine.network_bytes) + places, pages, taken)
 
 
 def _decoding(decoder: Autoencoder | TinyAutoencoder, job: Job, machine: Machine) -> Phase:

@@ -31,7 +31,8 @@ class Stored:
 class Transformer:
     """One expert. ``matrices`` counts its packed ones by type, ``largest_bytes`` is the biggest unpacked.
 
-    ``adapter_elements`` are the numbers of its adapters' matrices, whose bytes are among the ``stored``.
+    ``adapter_elements`` are the numbers of its adapters' matrices, whose bytes are among the ``stored``;
+    ``blocks_bytes`` is what all blocks take as they are held.
     """
 
     role: str
@@ -44,6 +45,12 @@ class Transformer:
     matrices: int = 0
     largest_bytes: int = 0
     adapter_elements: int = 0
+    blocks_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What all tensors take where nothing stays in a mapped file."""
+        return self.stored.copied_bytes + self.stored.kept_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ _TINY_CHANNELS, _TINY_SIDE = 64, 32
 _PACKED = ("F16", "Q8_0", "Q4_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 _MATRIX = (1024, 1024)
 _SMALL_MATRIX = (16, 256)
+_SENT_BYTES = 1 << 28
 
 
 def shortest(work: Callable[[], object], device: str, repeats: int = _REPEATS) -> float:
@@ -58,6 +59,15 @@ def device_bytes(device: str) -> int:
     if device == "cpu":
         return 0
     return int(torch.cuda.get_device_properties(device).total_memory) if device.startswith("cuda") else 0
+
+
+def link(device: str) -> float:
+    """Bytes a second from pinned main memory to an accelerator, 0 for the CPU."""
+    if not device_bytes(device):
+        return 0.0
+    sent = torch.empty(_SENT_BYTES, dtype=torch.uint8, pin_memory=True)
+    memory = torch.empty_like(sent, device=device)
+    return _SENT_BYTES / shortest(lambda: memory.copy_(sent, non_blocking=True), device)
 
 
 @torch.inference_mode()

@@ -28,8 +28,8 @@ DIT = WanConfig(width=256, ffn_width=1024, layers=4, in_channels=16, out_channel
 STAGES = {
     "pictures": ((0.0, 1.0), 160, 1, 2e-3, ""),
     "clips": ((0.0, 1.0), 64, 5, 2e-3, "pictures"),
-    "high": ((BOUNDARY, 1.0), 64, 5, 1e-3, "clips"),
-    "low": ((0.0, BOUNDARY), 64, 5, 1e-3, "clips"),
+    "high": ((BOUNDARY, 1.0), 64, 5, 2e-3, "clips"),
+    "low": ((0.0, BOUNDARY), 64, 5, 2e-3, "clips"),
 }
 
 
