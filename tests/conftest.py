@@ -17,6 +17,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where to compute; on CUDA, float32 convolutions in float32, not in 19 bits as they are by default."""
+    if request.param == "cuda":
+        import torch
+
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    return str(request.param)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests for a GPU are the only ones that a machine may lack the means for."""
     for item in items:

@@ -20,8 +20,6 @@ from wanrun.wan.context import fold_padding
 from wanrun.wan.load import load_transformer
 from wanrun.wan.model import WanModel
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
 
 def opened(path: Path, dtype: torch.dtype = torch.float32) -> WanModel:
     with open_weights(path) as weights:
@@ -37,7 +35,6 @@ def velocity(model: WanModel, device: str, seed: int = 0) -> Tensor:
     return out.cpu()
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("resident", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_streamed_blocks_give_the_same_bits(device: str, resident: int, dtype: torch.dtype) -> None:
@@ -48,7 +45,6 @@ def test_streamed_blocks_give_the_same_bits(device: str, resident: int, dtype: t
         assert torch.equal(velocity(parts, device, seed), velocity(whole, device, seed))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layers", [1, 2, 3, 5])
 def test_any_number_of_blocks_takes_turns(device: str, layers: int) -> None:
     torch.manual_seed(0)

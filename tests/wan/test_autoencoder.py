@@ -20,9 +20,9 @@ TOY = Path(__file__).parents[2] / "modelfiles" / "wan-toy" / "wan-toy-vae.safete
 STATISTICS = {"2.1": (MEAN_16, STD_16), "2.2": (MEAN_48, STD_48)}
 
 
-def _load(path: Path) -> WanVAE:
+def _load(path: Path, device: str = "cpu") -> WanVAE:
     with open_weights(path) as weights:
-        return load_vae(weights, "cpu", torch.float32)
+        return load_vae(weights, device, torch.float32)
 
 
 def _statistics(version: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,20 +34,20 @@ def _statistics(version: str) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("dialect", ["diffusers", "original"])
 @pytest.mark.parametrize("version", ["2.1", "2.2"])
 def test_encoding_and_decoding_equal_diffusers(
-    version: str, dialect: str, frames: int, tmp_path: Path
+    version: str, dialect: str, frames: int, device: str, tmp_path: Path
 ) -> None:
     theirs = diffusers_vae(version)
-    ours = _load(store(theirs, tmp_path / "vae.safetensors", dialect))
+    ours = _load(store(theirs, tmp_path / "vae.safetensors", dialect), device)
     clip = torch.rand(1, 3, frames, 32, 48, generator=torch.Generator().manual_seed(6)) * 2 - 1
     mean, std = _statistics(version)
 
     latents = (theirs.encode(clip).latent_dist.mode() - mean) / std
-    got = ours.encode_stream(clip[0].unbind(1))
+    got = ours.encode_stream(clip[0].to(device).unbind(1)).cpu()
     assert got.shape == latents.shape[1:]
     assert relative_error(got, latents[0]) <= 1e-5
 
     pixels = theirs.decode(latents * std + mean).sample
-    decoded = torch.stack(list(ours.decode_stream(latents[0])), dim=1)
+    decoded = torch.stack(list(ours.decode_stream(latents[0].to(device))), dim=1).cpu()
     assert decoded.shape == clip.shape[1:]
     assert relative_error(decoded, pixels[0]) <= 1e-5
 

@@ -51,17 +51,18 @@ def _encode(state: State, clip: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("config", [TinyConfig(16, 1), TinyConfig(48, 2)], ids=["taew2_1", "taew2_2"])
-def test_streaming_equals_the_definition(config: TinyConfig) -> None:
+def test_streaming_equals_the_definition(config: TinyConfig, device: str) -> None:
     torch.manual_seed(0)
     tiny = TinyVAE(config)
-    state = tiny.state_dict()
+    state = {name: value.clone() for name, value in tiny.state_dict().items()}
     assert tiny_config_from_shapes({name: tuple(value.shape) for name, value in state.items()}) == config
+    tiny.to(device)
     latents = 3 * torch.randn(4, config.latent_channels, 3, 5)
-    frames = torch.stack(list(tiny.decode_stream(latents.transpose(0, 1))))
+    frames = torch.stack(list(tiny.decode_stream(latents.transpose(0, 1).to(device)))).cpu()
     assert frames.shape == (13, 3, 24 * config.patch, 40 * config.patch)
     assert relative_error(frames, _decode(state, latents, config.patch)) <= 1e-5
     clip = torch.rand(9, 3, 16 * config.patch, 24 * config.patch)
-    encoded = tiny.encode_stream(clip)
+    encoded = tiny.encode_stream(clip.to(device)).cpu()
     assert encoded.shape == (config.latent_channels, 3, 2, 3)
     assert relative_error(encoded.transpose(0, 1), _encode(state, clip, config.patch)) <= 1e-5
 
