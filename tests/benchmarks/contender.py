@@ -73,7 +73,7 @@ def of_wanrun(task: dict[str, Any]) -> dict[str, Any]:
     begin = time.perf_counter()
     files = {role: Path(path) for role, path in task["experts"].items()}
     backend = plugins.load("backends", "torch")
-    with backend(files, task.get("boundary"), device, precision, task.get("resident_bytes", 0)) as denoiser:
+    with backend(files, task.get("boundary"), device, precision, task.get("resident_bytes")) as denoiser:
         if measure == "forward":
             return {measure: seconds(lambda: denoiser.velocity(latents, 900.0, context))}
         clean = euler(lambda x, t: denoiser.velocity(x, t, context), latents, task["steps"])

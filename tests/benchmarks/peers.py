@@ -68,13 +68,24 @@ def flop(scale: Scale, size: Size) -> dict[str, float]:
     return counts | {"video": STEPS * counts["forward"] + counts["vae"]}
 
 
-def compare(scale: Scale, mix: str, folder: Path, threads: int, device: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to measure of whom, where."""
+
+    measures: tuple[str, ...]
+    peers: tuple[str, ...]
+    threads: int
+    device: str
+
+
+def compare(scale: Scale, mix: str, folder: Path, asked: Asked) -> None:
     """Print the table of one quantisation."""
+    threads, device = asked.threads, asked.device
     files = {name: str(folder / f"{name}.{end}") for name, end in _FILES.items()}
     write_transformer(Path(files["transformer"]), scale.transformer, mix)
     common = files | {"experts": {"diffusion": files["transformer"]}, "threads": threads, "steps": STEPS}
     common |= {"text_width": scale.transformer.text_width, "device": device}
-    common["resident_bytes"] = _RESIDENT_BYTES if device == "cpu" else 0
+    common["resident_bytes"] = _RESIDENT_BYTES if device == "cpu" else None
     rate = run_child(_CHILD, common | {"contender": "gemm"}).told["rate"]
     gigabytes = Path(files["transformer"]).stat().st_size / 1e9
     show(
@@ -84,24 +95,24 @@ def compare(scale: Scale, mix: str, folder: Path, threads: int, device: str) -> 
         needed = flop(scale, size)
         title = "x".join(map(str, size))
         show(f"\n{title:<36}{'seconds':>9}{'ratio':>8}{'of limit':>10}{'peak MB':>9}")
-        found = {peer: _outcomes(peer, common | {"size": size}) for peer in PEERS}
-        for measure in MEASURES:
-            ours = found["wanrun"][measure].told.get(measure)
-            for peer in PEERS:
+        found = {peer: _outcomes(peer, common | {"size": size}, asked.measures) for peer in asked.peers}
+        for measure in asked.measures:
+            ours = found["wanrun"][measure].told.get(measure) if "wanrun" in found else None
+            for peer in asked.peers:
                 _row(measure, peer, found[peer][measure], ours, needed[measure] / rate)
 
 
 _FILES = {"transformer": "gguf", "vae": "safetensors", "tiny": "safetensors", "encoder": "gguf"}
 
 
-def _outcomes(peer: str, task: dict[str, Any]) -> dict[str, Outcome]:
+def _outcomes(peer: str, task: dict[str, Any], measures: tuple[str, ...]) -> dict[str, Outcome]:
     """By measure. One run of stable-diffusion.cpp tells all, as its package has no separate stages."""
     if peer == "stable-diffusion.cpp":
         whole = run_child(_CHILD, task | {"contender": peer, "measure": "video"})
         tiny = run_child(_CHILD, task | {"contender": peer, "measure": "tiny"})
-        return {measure: tiny if measure == "tiny" else whole for measure in MEASURES}
+        return {measure: tiny if measure == "tiny" else whole for measure in measures}
     return {
-        measure: run_child(_CHILD, task | {"contender": peer, "measure": measure}) for measure in MEASURES
+        measure: run_child(_CHILD, task | {"contender": peer, "measure": measure}) for measure in measures
     }
 
 
@@ -124,6 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small networks: does it work at all?")
     parser.add_argument("--mix", action="append", help="Q8_0 and Q4_K_M unless given")
     parser.add_argument("--size", action="append", metavar="WxHxF", help="instead of the usual ones")
+    parser.add_argument("--measure", action="append", choices=MEASURES, help="all unless given")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="all unless given")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     given = parser.parse_args(arguments)
@@ -134,14 +147,15 @@ def main(arguments: list[str] | None = None) -> int:
     if given.size:
         sizes = tuple(tuple(map(int, text.split("x"))) for text in given.size)
         scale = Scale(scale.transformer, scale.vae_width, sizes, scale.encoder)  # type: ignore[arg-type]
+    asked = Asked(tuple(given.measure or MEASURES), tuple(given.peer or PEERS), given.threads, given.device)
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_vae(folder / "vae.safetensors", scale.vae_width)
         write_tiny(folder / "tiny.safetensors")
-        if _installed("stable_diffusion_cpp"):
+        if "stable-diffusion.cpp" in asked.peers and _installed("stable_diffusion_cpp"):
             write_encoder(folder / "encoder.gguf", scale.encoder)
         for mix in given.mix or ("Q8_0", "Q4_K_M"):
-            compare(scale, mix, folder, given.threads, given.device)
+            compare(scale, mix, folder, asked)
     return 0
 
 
