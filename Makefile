@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# llama.cpp takes minutes to compile: its wheel is kept between virtual environments
+# what takes minutes to compile is kept as a wheel between virtual environments
 WHEELS ?= $(HOME)/.cache/wanrun/wheels
 LLAMA := $(shell sed -n 's/^llama-cpp-python==//p' constraints.txt)
+SD := $(shell sed -n 's/^stable-diffusion-cpp-python==//p' constraints.txt)
 LLAMA_OFF := -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
              -DLLAMA_BUILD_TESTS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -20,6 +21,12 @@ $(WHEELS)/.llama-$(LLAMA): | $(BIN)/python
 	mkdir -p $(WHEELS)
 	CMAKE_ARGS="$(LLAMA_OFF) $(CMAKE_ARGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc 2>/dev/null || sysctl -n hw.ncpu) \
 	  $(PIP) wheel --quiet --no-deps --no-binary llama-cpp-python llama-cpp-python==$(LLAMA) --wheel-dir $(WHEELS)
+	touch $@
+
+$(WHEELS)/.sd-$(SD): | $(BIN)/python
+	mkdir -p $(WHEELS)
+	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc 2>/dev/null || sysctl -n hw.ncpu) \
+	  $(PIP) wheel --quiet --no-deps --no-binary stable-diffusion-cpp-python stable-diffusion-cpp-python==$(SD) --wheel-dir $(WHEELS)
 	touch $@
 
 $(BIN)/python:
@@ -60,7 +67,11 @@ format: install-dev  ## put everything into the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install-dev  ## measure speed and memory as ratios against peers; BENCH=--quick is a trial
+$(VENV)/.installed-bench: $(VENV)/.installed-dev $(WHEELS)/.sd-$(SD)
+	$(PIP) install --quiet --constraint constraints.txt --find-links $(WHEELS) --editable '.[dev,bench]'
+	touch $@
+
+bench: $(VENV)/.installed-bench  ## measure speed and memory as ratios against peers; BENCH=--quick is a trial
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 test-gpu: install-dev  ## run the tests that need a CUDA device

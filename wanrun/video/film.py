@@ -43,12 +43,13 @@ class Film:
     odd_sizes: bool
 
 
-#: bitexact leaves dates, versions and random identifiers out of the file.
+#: bitexact leaves dates, versions and random identifiers out of the file. With its macroblock tree x264
+#: now and then makes another file of the same small frames: 17 of 600 times at 32×32, with one thread, too.
 MP4 = Film(
     "mp4",
     {"movflags": "+faststart", "fflags": "+bitexact"},
     "libx264",
-    {"crf": "17", "preset": "medium"},
+    {"crf": "17", "preset": "medium", "x264-params": "mbtree=0"},
     odd_sizes=False,
 )
 WEBM = Film(
