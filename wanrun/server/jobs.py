@@ -144,6 +144,12 @@ class Jobs:
                 gone.append(self.delete(job_id))
         return tuple(gone)
 
+    def sweep(self) -> int:
+        """Delete what lies among the videos and is no job's; how many files. None while jobs run."""
+        with self.database.reading() as connection:
+            rows = connection.execute("SELECT output FROM job WHERE output IS NOT NULL").fetchall()
+        return 0 if self.counts()["running"] else self.outputs.sweep({str(name) for (name,) in rows})
+
     def forget_run(self, job: Job) -> None:
         """Remove the job's checkpoint, if it has one."""
         if job.run_id is not None:
