@@ -86,6 +86,24 @@ def test_a_crash_fails_one_job_and_the_next_one_runs(scheduler: Scheduler) -> No
     assert scheduler.wait(second.id).status == "completed"
 
 
+def test_a_job_that_gets_its_worker_killed_again_and_again_fails(jobs: Jobs, home: Path) -> None:
+    keep(home, "cpu")
+    scheduler = Scheduler(jobs, Options(device="cpu", kills=1))
+    scheduler.start()
+    job = scheduler.submit(film())
+    with scheduler.subscribe(job.id) as events:
+        heard = when(events, 0, lambda: os.kill(scheduler.workers.loaded()[0].pid, signal.SIGKILL))
+    scheduler.close()
+    assert heard[-1].status == "failed"
+    assert (heard[-1].error or "").startswith("the worker was ended by SIGKILL (out of memory, perhaps")
+
+
+def test_a_model_that_is_not_there_fails_its_job_alone(scheduler: Scheduler) -> None:
+    missing = scheduler.wait(scheduler.submit(order(model="nobody/nothing")).id)
+    assert missing.status == "failed"
+    assert "not found" in (missing.error or "")
+
+
 def test_a_running_job_stops_and_the_next_one_runs(scheduler: Scheduler, home: Path) -> None:
     first, second = scheduler.submit(film()), scheduler.submit(film(steps=2))
     with scheduler.subscribe(first.id) as events:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from logging import getLogger
 
-from wanrun.errors import JobNotFound, ModelNotFound, StoreError, WanrunError
+from wanrun.errors import ModelNotFound, StoreError, WanrunError
 from wanrun.runtime import runs
 from wanrun.runtime.free import oom_kills
 from wanrun.runtime.messages import Task
@@ -23,6 +24,7 @@ from wanrun.server.pace import Pace
 from wanrun.store.creation import resolve
 from wanrun.store.store import open_store
 
+_log = getLogger(__name__)
 #: How often the queue is looked at for what other processes put there.
 _POLL_S = 0.5
 #: How often progress is written down, and cancelling looked for; listeners hear of every step.
@@ -155,6 +157,9 @@ class Scheduler:
             self._settle(job, run, self._outcome(job, run))
         except WanrunError as error:
             self._stop(job, "failed", str(error))
+        except Exception as error:  # an edge: one job must not end them all
+            _log.exception("%s failed in a way that nobody foresaw", job.id)
+            self._stop(job, "failed", f"{type(error).__name__}: {error}")
 
     def _run(self, job: Job) -> Run:
         """The job's run, begun now unless it was before."""
@@ -238,8 +243,6 @@ class Scheduler:
         while True:
             try:
                 self.events.publish(self._claims.stop(job, status, without_paths(reason)))
-                return
-            except JobNotFound:
                 return
             except StoreError:
                 if self._closing or self.jobs.get(job.id).status != "running":
