@@ -38,6 +38,7 @@ ALLOWED = {
     "runtime": _RUN,
     "convert": _RUN | {"runtime"},
     "evaluate": _RUN | {"runtime"},
+    "server": _RUN | {"runtime"},
     "cli": _RUN | {"runtime", "convert", "evaluate", "__init__"},
     "__init__": _RUN,
 }  # fmt: skip

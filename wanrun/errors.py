@@ -2,8 +2,12 @@
 
     WanrunError
     ├── InvalidRequest        a prompt, setting, name or file that cannot be used as asked
-    │   └── ModelfileError    a Modelfile with mistakes, all of them listed with line and column
+    │   ├── ModelfileError    a Modelfile with mistakes, all of them listed with line and column
+    │   ├── KeyReused         an idempotency key that came with another request before
+    │   └── JobNotReady       what cannot be done to a job in the state that it is in
     ├── ModelNotFound         a bundle, component or file that is not there
+    ├── JobNotFound           a job that is not there
+    ├── QueueFull             more jobs than may wait; says when to come back
     ├── FormatError           a GGUF, safetensors or other file whose bytes are not what they claim
     ├── DownloadError         bytes that did not arrive, or arrived wrong
     ├── StoreError            the local store could not keep its promises (disk full, damaged, locked)
@@ -48,6 +52,26 @@ class PluginError(WanrunError):
 
 class EncoderError(WanrunError):
     """The text encoder's process failed: crashed, aborted, timed out."""
+
+
+class JobNotFound(WanrunError):
+    """A job that is not there."""
+
+
+class QueueFull(WanrunError):
+    """More jobs than may wait; ``retry_after_s`` is when one of them will probably have started."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class KeyReused(InvalidRequest):
+    """An idempotency key that came with another request before."""
+
+
+class JobNotReady(InvalidRequest):
+    """What cannot be done to a job in the state that it is in."""
 
 
 class OutOfMemoryBudget(WanrunError):

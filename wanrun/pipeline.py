@@ -26,6 +26,7 @@ from wanrun.types import (
     Denoiser,
     Frame,
     GenerationRequest,
+    OnStep,
     Progress,
     TextEncoder,
 )
@@ -134,6 +135,7 @@ def denoise(
     conditioning: Conditioning,
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """The clean latents, float32 on the CPU; what ``checkpoint`` has recorded is not computed again."""
     from wanrun.sampling.guidance import guided
@@ -152,12 +154,18 @@ def denoise(
     )
     if checkpoint is not None:
         velocity = taped(velocity, checkpoint.recorded(), checkpoint.record)
+
+    def stepped(index: int, latents: Tensor, clean: Tensor) -> None:
+        progress("denoise", index + 1, steps)
+        if on_step is not None:
+            on_step(index, latents, clean)
+
     latents: Tensor = plugins.load("samplers", request.sampler)(
         velocity,
         initial_noise(request.latent_shape, request.seed),
         levels,
         step_generator(request.seed),
-        lambda index, latents, clean: progress("denoise", index + 1, steps),
+        stepped,
     )
     return latents
 
@@ -178,6 +186,7 @@ def prompt_to_latents(
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
     resident_bytes: int | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """The first stages: encoder, then experts, each closed before the next part is opened."""
     progress("text", 0, 0)
@@ -185,7 +194,7 @@ def prompt_to_latents(
         conditioning = encode(encoder, request, progress)
     progress("denoise", 0, request.steps)
     with open_denoiser(bundle, request, device, resident_bytes) as denoiser:
-        return denoise(denoiser, request, conditioning, progress, checkpoint)
+        return denoise(denoiser, request, conditioning, progress, checkpoint, on_step)
 
 
 def latents_to_frames(

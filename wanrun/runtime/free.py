@@ -23,3 +23,12 @@ def free_memory() -> int:
         limit, used = ((_CGROUP / f"memory.{name}").read_text("ascii") for name in ("max", "current"))
         known.append(max(0, int(limit) - int(used)))
     return min(known)
+
+
+def oom_kills() -> int:
+    """Processes that the system has ended for want of memory since it started; 0 where it does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text("ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

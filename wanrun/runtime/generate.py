@@ -8,7 +8,7 @@ from wanrun import pipeline
 from wanrun.runtime.runs import Run
 from wanrun.store.durable import store_errors, write_file
 from wanrun.store.store import open_store
-from wanrun.types import Bundle, Frame, GenerationRequest, Progress
+from wanrun.types import Bundle, Frame, GenerationRequest, OnStep, Progress
 
 
 def frames(
@@ -18,15 +18,18 @@ def frames(
     progress: Progress,
     device: str,
     resident_bytes: int | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Frame]:
-    """The video's frames, from wherever ``run`` stopped; ``resident_bytes`` as in ``pipeline``."""
+    """The video's frames, from wherever ``run`` stopped; the last two as in ``pipeline``."""
     from wanrun.decoders.latents import pack, unpack
 
     with open_store().hold():
         if run.latents.is_file():
             latents, _ = unpack(run.latents)
         else:
-            latents = pipeline.prompt_to_latents(bundle, request, progress, device, run, resident_bytes)
+            latents = pipeline.prompt_to_latents(
+                bundle, request, progress, device, run, resident_bytes, on_step
+            )
             with store_errors(f"cannot write {run.latents}"):
                 write_file(run.latents, pack(latents, pipeline.provenance(bundle, request)))
         yield from pipeline.latents_to_frames(bundle, request, latents, progress, device)

@@ -1,7 +1,8 @@
-"""Writes frames as numbered PNG files into a folder."""
+"""Writes frames as PNG: numbered files in a folder, or one in memory."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,3 +32,10 @@ class PngEncoder:
 
     def abort(self) -> None:
         """Nothing is held between frames."""
+
+
+def encode_png(frame: Frame) -> bytes:
+    """(height, width, 3) uint8 as a file in memory."""
+    data = BytesIO()
+    Image.fromarray(frame).save(data, "PNG")
+    return data.getvalue()

@@ -1,0 +1,1 @@
+"""Durable jobs, and the scheduler that has worker processes do them."""
