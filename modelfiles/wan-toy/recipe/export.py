@@ -56,7 +56,7 @@ def write_expert(model: nn.Module, path: Path, kind: str) -> None:
 
 def export(folder: Path, out: Path) -> None:
     """All files of the bundle."""
-    vae = load_vae(Run(folder, "vae-sharp", 0, "cpu"))
+    vae = load_vae(Run(folder, "vae-motion", 0, "cpu"))
     state = {name: value.half().contiguous() for name, value in vae.state_dict().items()}
     save_file(state, str(out / "wan-toy-vae.safetensors"))
     for stage in ("high", "low"):

@@ -13,8 +13,7 @@ from checkpoint import Run
 from export import export
 
 STEPS = {
-    "vae": 2900, "vae-motion": 1900, "vae-sharp": 120, "words": 350,
-    "pictures": 500, "clips": 850, "high": 80, "low": 90,
+    "vae": 2900, "vae-motion": 2200, "words": 450, "pictures": 500, "clips": 3400, "high": 3700, "low": 3700,
 }  # fmt: skip
 
 

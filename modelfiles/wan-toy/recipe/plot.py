@@ -41,4 +41,5 @@ if __name__ == "__main__":
     from make import STEPS
 
     here = Path(__file__).parent.parent
-    plot(here / "training", list(STEPS), here / "training.png")
+    logged = [stage for stage in STEPS if (here / "training" / f"{stage}.csv").is_file()]
+    plot(here / "training", logged, here / "training.png")

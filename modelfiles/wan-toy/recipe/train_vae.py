@@ -53,14 +53,13 @@ def initialise(vae: WanVAE) -> None:
 
 
 #: Of each stage: until which part of its steps a batch has (clips, frames, side). Pictures first, then
-#: short cut-outs, then whole clips; last the decoder alone, the latents being settled.
+#: short cut-outs, then whole clips.
 SHAPES = {
     "vae": ((0.45, (24, 1, 32)), (0.8, (6, 5, 32)), (1.0, (2, 9, 64))),
     "vae-motion": ((0.6, (4, 17, 48)), (1.0, (3, 17, 64))),
-    "vae-sharp": ((1.0, (3, 17, 64)),),
 }
-PEAK_RATE = {"vae": 2e-3, "vae-motion": 1e-3, "vae-sharp": 1e-3}
-_BEFORE = {"vae-motion": "vae", "vae-sharp": "vae-motion"}
+PEAK_RATE = {"vae": 2e-3, "vae-motion": 1e-3}
+_BEFORE = {"vae-motion": "vae"}
 
 
 def clip_shape(stage: str, progress: float) -> tuple[int, int, int]:
@@ -93,9 +92,6 @@ def train(run: Run) -> WanVAE:
     if run.name in _BEFORE:
         path = run.folder / f"{_BEFORE[run.name]}.pt"
         vae.load_state_dict(torch.load(path, map_location=run.device, weights_only=True)["vae"])
-    if run.name == "vae-sharp":
-        vae.encoder.requires_grad_(False)
-        vae.conv1.requires_grad_(False)
     optimiser = Optimiser(vae, PEAK_RATE[run.name])
     for step in run.loop({"vae": vae, "optimiser": optimiser}):
         torch.manual_seed(step)
