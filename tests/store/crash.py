@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tests.modelfile.files import MODELFILE, save, save_parts, transformer
+from tests.modelfile.files import ADAPTERS, MODELFILE, lora, save, save_parts, transformer
 from tests.sources.oci.servers import registry
 from tests.sources.servers import serving
 from tests.store import invariants
@@ -35,11 +35,12 @@ from wanrun.store.store import Store
 from wanrun.store.verify import verify
 
 _MEMORY = Path("/dev/shm")
-NEW = MODELFILE.replace("./wan-low_noise.safetensors", "new.safetensors").replace("steps 12", "steps 13")
+OLD = MODELFILE + ADAPTERS
+NEW = OLD.replace("./wan-low_noise.safetensors", "new.safetensors").replace("steps 12", "steps 13")
 
 
 def creator(store: Store, parts: Path, turn: int) -> None:
-    create(store, "wan", parse((MODELFILE, NEW)[turn % 2]), parts)
+    create(store, "wan", parse((OLD, NEW)[turn % 2]), parts)
 
 
 def puller(store: Store, parts: Path, turn: int) -> None:
@@ -119,7 +120,7 @@ def promises(store: Store) -> None:
 
 def finish(store: Store, parts: Path, host: str) -> None:
     """Repeating what was interrupted finishes it and leaves nothing behind."""
-    create(store, "wan", parse(MODELFILE), parts)
+    create(store, "wan", parse(OLD), parts)
     pull(store, "wan-x", quiet)
     for turn in range(4):
         pusher(host, store, parts, turn)
@@ -167,10 +168,11 @@ def run(count: int, seed: int) -> int:
     place = tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None)
     with place as folder, registry(Path(folder) / "registry") as shared:
         parts, store = save_parts(Path(folder) / "parts"), Store(Path(folder) / "home")
-        save(parts / "new.safetensors", transformer(), 3.0)
         save(parts / "wan-low_noise.safetensors", transformer(256), 2.0)
         save(parts / "wan-high_noise.safetensors", transformer(256), 1.0)
         save(parts / "new.safetensors", transformer(256), 3.0)
+        for rank, name in enumerate(("lightning_high", "lightning_low", "style"), start=2):
+            save(parts / f"{name}.safetensors", lora(256, rank=rank))
         receiver, sender = os.pipe()
         server = fork(lambda: serve(parts, sender))
         try:

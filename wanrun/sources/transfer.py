@@ -174,20 +174,17 @@ class Transfer:
 
     def _persist(self, line: Line, piece: Piece) -> None:
         """Fetches a piece, again and again while that helps, or while the other workers get on."""
-        failures, before, others = 0, piece.position, self._others(piece)
+        failures, fruitless, before, done = 0, 0, piece.position, self.layout.done
         while not piece.finished and not self._stop.is_set():
             try:
                 self._fetch(line, piece)
             except Passing as failure:
                 failures = 1 if piece.position - before >= self.policy.gain else failures + 1
-                before, others_then, others = piece.position, others, self._others(piece)
-                stuck = failures >= self.policy.tries and others - others_then < self.policy.gain
-                if stuck or failure.after_s > self.policy.longest_pause_s:
-                    raise self._given_up(failure, failures) from failure
+                fruitless = 1 if self.layout.done - done >= self.policy.gain else fruitless + 1
+                before, done = piece.position, self.layout.done if fruitless == 1 else done
+                if fruitless >= self.policy.tries or failure.after_s > self.policy.longest_pause_s:
+                    raise self._given_up(failure, fruitless) from failure
                 self._stop.wait(max(self.policy.pause(failures), failure.after_s))
-
-    def _others(self, piece: Piece) -> int:
-        return self.layout.done - (piece.position - piece.start)
 
     def _given_up(self, failure: Passing, failures: int) -> DownloadError:
         if failure.after_s > self.policy.longest_pause_s:
