@@ -48,8 +48,8 @@ install-dev: $(VENV)/.installed-dev  ## install what the tests need, too
 demo: install  ## install, and make a video with the embedded model
 	$(BIN)/wanrun run wan-toy "a red ball bouncing on a blue surface" --seed 5 -o demo.mp4
 
-tools:  # a real registry and a second client for it, which the tests talk to
-	@missing=$$(for tool in docker-registry skopeo; do command -v $$tool >/dev/null || echo $$tool; done); \
+tools:  # a real registry, a second client for it and a browser, which the tests drive
+	@missing=$$(for tool in docker-registry skopeo chromium; do command -v $$tool >/dev/null || echo $$tool; done); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	then apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \

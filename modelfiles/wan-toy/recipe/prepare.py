@@ -17,7 +17,7 @@ from train_vae import CONFIG
 from wanrun.wan.autoencoder import WanVAE
 
 #: How many clips of this many latent frames a shard has, and how many shards there are.
-SHARDS = {1: (2048, 6), 5: (256, 80)}
+SHARDS = {1: (2048, 6), 5: (256, 140)}
 WORDINGS = 4  # captions of each clip
 _BATCH = 4
 
