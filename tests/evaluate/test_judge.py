@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from tests.recipe import modules
 from wanrun.evaluate.judge import Seen, look
@@ -58,6 +59,16 @@ def test_it_agrees_with_the_generator(world: ModuleType, part: int) -> None:
     assert asked["relation"] > 50
     rates = {name: right[name] / total for name, total in asked.items()}
     assert min(rates.values()) >= 0.98, rates
+
+
+def test_it_sees_shapes_through_a_blur(world: ModuleType) -> None:
+    rng, wrong = np.random.default_rng(8), []
+    for _ in range(100):
+        scene = world.sample(rng, pairs=0.0)
+        blurred = gaussian_filter(drawn(world, scene), (0, 1.5, 1.5, 0))
+        seen = look(list(blurred)).objects[0].shape
+        wrong += [(scene.things[0].shape, seen)] * (seen != scene.things[0].shape)
+    assert len(wrong) <= 2, wrong
 
 
 def lone(world: ModuleType, **wanted: str) -> Any:

@@ -82,7 +82,7 @@ def _follow(clip: Pixels, colour: str, masks: Mapping[str, Mask]) -> SeenObject:
     ]
     boxes = [item[shape][1] for item in fits]
     hidden = sum(
-        int((shapes.drawn(shape, at, *mask.shape[1:]) & others[index]).sum())
+        int((shapes.drawn(shapes.SHARP[shape], at, *mask.shape[1:]) & others[index]).sum())
         for index, at in zip(present, boxes, strict=True)
     )
     moved, (x, y) = _motion(boxes, *mask.shape[1:])

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Grid = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+#: Membership on a bounding box's coordinates, u and v in -1..1 with v downwards.
+Outline = Callable[[Grid, Grid], Mask]
 
 
 def _star(u: Grid, v: Grid) -> Mask:
@@ -32,8 +35,8 @@ def _ring(u: Grid, v: Grid) -> Mask:
     return (radius <= 1) & (radius >= 0.48)
 
 
-#: Membership on a bounding box's coordinates, u and v in -1..1 with v downwards.
-OUTLINES: dict[str, Callable[[Grid, Grid], Mask]] = {
+#: The outlines as they are drawn.
+SHARP: dict[str, Outline] = {
     "ball": lambda u, v: np.hypot(u, v) <= 1,
     "square": lambda u, v: np.ones(np.broadcast(u, v).shape, bool),
     "triangle": lambda u, v: np.abs(u) <= (v + 1) / 2,
@@ -42,6 +45,32 @@ OUTLINES: dict[str, Callable[[Grid, Grid], Mask]] = {
 }
 #: Width over height of each outline when it is drawn upright.
 _ASPECTS = {"ball": 1.0, "square": 1.0, "triangle": 1.155, "star": 1.05, "ring": 1.0}
+_BLURS = (0.1, 0.2)  # deviations, of half the object's height
+_FINE = 60  # pixels of half the height when an outline is blurred
+
+
+def _rounded(shape: str, blur: float) -> tuple[Outline, float]:
+    """The outline as a blur leaves it, with its corners rounded, and its width over its height."""
+    edge = np.arange(-2 * _FINE, 2 * _FINE) + 0.5
+    u, v = edge[None, :] / _FINE / _ASPECTS[shape], edge[:, None] / _FINE
+    inside = SHARP[shape](u, v) & (np.abs(u) <= 1) & (np.abs(v) <= 1)
+    soft: Mask = ndimage.gaussian_filter(inside.astype(float), blur * _FINE) >= 0.5
+    at = box(soft)
+    assert at is not None
+    soft = soft[int(at.top) : int(at.bottom), int(at.left) : int(at.right)]
+
+    def member(u: Grid, v: Grid) -> Mask:
+        row, column = (v + 1) / 2 * at.height, (u + 1) / 2 * at.width
+        found: Mask = soft[_index(row, len(soft)), _index(column, soft.shape[1])]
+        return found
+
+    return member, at.width / at.height
+
+
+def _index(position: Grid, length: int) -> NDArray[np.intp]:
+    return position.astype(np.intp).clip(0, length - 1)
+
+
 _ASPECT_WEIGHT = 0.3
 _HIDDEN = (0.0, 0.2, 0.4)  # how much of its size an object may extend behind another
 
@@ -72,13 +101,20 @@ def box(mask: Mask) -> Box | None:
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def drawn(shape: str, at: Box, height: int, width: int, left: int = 0, top: int = 0) -> Mask:
+#: Of each shape the outlines that it may have, each with its width over its height: a VAE rounds corners.
+OUTLINES: dict[str, list[tuple[Outline, float]]] = {
+    shape: [(sharp, _ASPECTS[shape]), *(_rounded(shape, blur) for blur in _BLURS)]
+    for shape, sharp in SHARP.items()
+}
+
+
+def drawn(outline: Outline, at: Box, height: int, width: int, left: int = 0, top: int = 0) -> Mask:
     """The outline in its box, on (height, width) pixels from (left, top) on."""
     u = (np.arange(left, left + width) + 0.5 - at.left) / at.width * 2 - 1
     v = (np.arange(top, top + height) + 0.5 - at.top) / at.height * 2 - 1
     inside = (np.abs(u) <= 1)[None, :] & (np.abs(v) <= 1)[:, None]
-    outline: Mask = OUTLINES[shape](u[None, :], v[:, None]) & inside
-    return outline
+    mask: Mask = outline(u[None, :], v[:, None]) & inside
+    return mask
 
 
 def fit(mask: Mask, hidden: Mask) -> dict[str, tuple[float, Box]]:
@@ -99,13 +135,13 @@ def fit(mask: Mask, hidden: Mask) -> dict[str, tuple[float, Box]]:
     mask, free = mask[part], ~hidden[part]
     height, width = mask.shape
     fits = {}
-    for shape in OUTLINES:
+    for shape, outlines in OUTLINES.items():
         best = (-1.0, seen)
-        for candidate in boxes:
-            outline = drawn(shape, candidate, height, width, left, top) & free
-            union = int(np.count_nonzero(outline | mask))
-            overlap = int(np.count_nonzero(outline & mask)) / max(1, union)
-            odd = abs(math.log(candidate.width / candidate.height / _ASPECTS[shape]))
+        for candidate, (outline, aspect) in itertools.product(boxes, outlines):
+            expected = drawn(outline, candidate, height, width, left, top) & free
+            union = int(np.count_nonzero(expected | mask))
+            overlap = int(np.count_nonzero(expected & mask)) / max(1, union)
+            odd = abs(math.log(candidate.width / candidate.height / aspect))
             best = max(best, (overlap - _ASPECT_WEIGHT * odd, candidate), key=lambda item: item[0])
         fits[shape] = best
     return fits
