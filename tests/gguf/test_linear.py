@@ -12,6 +12,7 @@ from tests.gguf.test_ggml import MADE
 from wanrun.errors import FormatError
 from wanrun.gguf import ggml
 from wanrun.gguf.linear import GgmlLinear, QuantLinear, make_linear
+from wanrun.gguf.onednn import PackedLinear, packs
 from wanrun.gguf.policy import GGML, PER_USE, RESIDENT, Policy
 from wanrun.gguf.types import TYPES
 from wanrun.gguf.weights import Weights, open_weights
@@ -118,7 +119,9 @@ def test_every_way_agrees_with_the_unpacked_weight(weights: Weights, kind: str, 
 
 
 def test_each_way_is_a_layer_of_its_own(weights: Weights) -> None:
-    assert type(layer_by(weights, "Q4_K", RESIDENT)) is nn.Linear
+    unpacked = PackedLinear if packs(torch.bfloat16) else nn.Linear
+    assert type(layer_by(weights, "Q4_K", RESIDENT)) is unpacked
+    assert type(layer_by(weights, "Q4_K", RESIDENT, torch.float32)) is nn.Linear
     assert type(layer_by(weights, "Q4_K", PER_USE)) is QuantLinear
     assert type(layer_by(weights, "Q4_K", GGML)) is GgmlLinear
     assert type(layer_by(weights, "F16", PER_USE)) is QuantLinear  # a bfloat16 copy would need room

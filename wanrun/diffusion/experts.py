@@ -21,7 +21,7 @@ from wanrun.gguf.weights import open_weights
 from wanrun.types import Adapter, Resource
 from wanrun.wan.config import PATCH
 from wanrun.wan.devices import pick_device, pick_dtype
-from wanrun.wan.load import load_transformer
+from wanrun.wan.load import fuse_gelu, load_transformer
 from wanrun.wan.lora import adapt
 from wanrun.wan.model import WanModel
 
@@ -78,6 +78,7 @@ class Experts(Resource):
             else:
                 model = load_transformer(weights, self._device, self._dtype, self._policy())
         self._adapt(model, role)
+        fuse_gelu(model)
         if streamed:
             distribute(model, self._device, self._resident_bytes or 0)
         if self._compiled:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wanrun.errors import FormatError
 from wanrun.gguf import product
 from wanrun.gguf.dequantize import PLAIN, dequantize
+from wanrun.gguf.onednn import PackedLinear, packs
 from wanrun.gguf.policy import GGML, RESIDENT, Policy
 from wanrun.gguf.types import tensor_type
 from wanrun.gguf.weights import PackedTensor, Weights
@@ -79,13 +80,16 @@ def make_linear(
     packed = weights.packed(weight_name)
     quantised = tensor_type(kind).quantised
     if policy is None or torch.device(device).type != "cpu" or PLAIN.get(kind) == dtype:
-        way = None if quantised else RESIDENT
+        if quantised:
+            return QuantLinear(packed, bias, dtype).to(device)
     else:
         way = policy.pick(packed, dtype)
-    if way == GGML:
-        return GgmlLinear(packed, bias, dtype)
-    if way != RESIDENT:
-        return QuantLinear(packed, bias, dtype).to(device)
+        if way == GGML:
+            return GgmlLinear(packed, bias, dtype)
+        if way != RESIDENT:
+            return QuantLinear(packed, bias, dtype)
+        if packs(dtype):
+            return PackedLinear(weights.tensor(weight_name, dtype), bias)
     out_features, in_features = packed.shape
     linear = nn.Linear(in_features, out_features, bias is not None, device="meta")
     linear.weight = nn.Parameter(weights.tensor(weight_name, dtype, device), requires_grad=False)

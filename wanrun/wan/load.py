@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import torch
 from torch import nn
@@ -10,11 +11,12 @@ from torch import nn
 from wanrun.errors import FormatError
 from wanrun.gguf.int8 import make_int8
 from wanrun.gguf.linear import make_linear
+from wanrun.gguf.onednn import PackedLinear
 from wanrun.gguf.policy import Policy
 from wanrun.gguf.weights import Weights
 from wanrun.wan.autoencoder import WanVAE, vae_config_from_shapes
 from wanrun.wan.config import config_from_shapes
-from wanrun.wan.model import WanModel
+from wanrun.wan.model import Block, WanModel
 from wanrun.wan.names import canonical
 from wanrun.wan.tiny import TinyVAE, tiny_config_from_shapes
 
@@ -62,6 +64,15 @@ def bears_int8(name: str, layers: int) -> bool:
     """
     match = re.fullmatch(r"blocks\.(\d+)\.(self_attn\.[qkvo]|cross_attn\.[qo]|ffn\.0)", name)
     return match is not None and 0 < int(match[1]) < layers - 1
+
+
+def fuse_gelu(model: WanModel) -> None:
+    """Have the layers that can apply the GELU behind them do it; adapters come before this, inside it."""
+    for block in cast("list[Block]", list(model.blocks)):
+        first = block.ffn[0]
+        if isinstance(first, PackedLinear):
+            first.gelu = True
+            block.ffn[1] = nn.Identity()
 
 
 def load_vae(weights: Weights, device: str, dtype: torch.dtype) -> WanVAE:
