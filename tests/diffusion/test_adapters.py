@@ -43,11 +43,11 @@ def make(tmp_path: Path) -> Callable[..., Adapter]:
     return build
 
 
-def velocities(*adapters: Adapter, precision: str = "fp32") -> tuple[Tensor, Tensor]:
+def velocities(*adapters: Adapter, precision: str = "fp32", resident: int = 0) -> tuple[Tensor, Tensor]:
     """Of the high-noise and of the low-noise expert."""
     latents, contexts = inputs()
     files = {"high_noise": HIGH, "low_noise": LOW}
-    with load(files, 0.875, "cpu", precision, adapters=adapters) as experts:
+    with load(files, 0.875, "cpu", precision, resident, adapters) as experts:
         return experts.velocity(latents, 937.0, contexts[0]), experts.velocity(latents, 500.0, contexts[0])
 
 
@@ -60,9 +60,10 @@ def test_each_expert_gets_its_own(make: Callable[..., Adapter]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_every_precision(make: Callable[..., Adapter], precision: str) -> None:
+@pytest.mark.parametrize("resident", [0, 1 << 30])
+def test_every_precision(make: Callable[..., Adapter], precision: str, resident: int) -> None:
     exact, plain = velocities(make("")), velocities()
-    found = velocities(make(""), precision=precision)
+    found = velocities(make(""), precision=precision, resident=resident)
     for ours, theirs, without in zip(found, exact, plain, strict=True):
         assert relative(ours, theirs) < 0.05 < relative(without, theirs)
 

@@ -92,8 +92,8 @@ def test_latents_of_a_run_in_8_bits_are_those_in_bfloat16() -> None:
 def test_sensitive_layers_are_left_alone() -> None:
     every = [f"blocks.{block}.{layer}" for block in range(4) for layer in ("self_attn.q", "ffn.0", "ffn.2")]
     assert [name for name in every if bears_int8(name, 4)] == [
-        *("blocks.1.self_attn.q", "blocks.1.ffn.0"),
-        *("blocks.2.self_attn.q", "blocks.2.ffn.0"),
+        *("blocks.1.self_attn.q", "blocks.1.ffn.0", "blocks.1.ffn.2"),
+        *("blocks.2.self_attn.q", "blocks.2.ffn.0", "blocks.2.ffn.2"),
     ]
     for name in ("head.head", "time_embedding.0", "text_embedding.2", "blocks.1.cross_attn.k"):
         assert not bears_int8(name, 4)

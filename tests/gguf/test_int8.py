@@ -12,7 +12,16 @@ from torch import Tensor
 from tests.gguf.test_linear import exact, relative
 from wanrun.errors import FormatError
 from wanrun.gguf import ggml
-from wanrun.gguf.int8 import Int8Linear, make_int8, onednn_product, quantize_rows, torch_product
+from wanrun.gguf.int8 import (
+    LOW,
+    MIDDLE,
+    Int8Linear,
+    make_int8,
+    onednn_product,
+    quantize_rows,
+    quantize_tokens,
+    torch_product,
+)
 from wanrun.gguf.weights import open_weights
 from wanrun.gguf.writer import write_gguf
 
@@ -27,14 +36,34 @@ def test_the_product_is_within_the_rounding_of_eight_bits(dtype: torch.dtype) ->
     assert relative(Int8Linear(weight, None)(tokens.to(dtype)), F.linear(tokens, weight)) < 0.015
 
 
-def test_both_libraries_give_the_same() -> None:
+@pytest.mark.parametrize("zero", [MIDDLE, LOW])
+def test_both_libraries_give_the_same(zero: int) -> None:
     weight, _, tokens = exact()
     rows, scales = quantize_rows(weight)
-    activations, _ = quantize_rows(tokens.flatten(0, 1))
-    exact_sums = (activations.double() @ rows.double().t()) * scales.flatten().double()
-    ours, theirs = onednn_product(rows, scales)(activations), torch_product(rows, scales)(activations)
+    levels, _ = quantize_tokens(tokens.flatten(0, 1), zero)
+    exact_sums = ((levels.double() - zero) @ rows.double().t()) * scales.flatten().double()
+    ours, theirs = onednn_product(rows, scales)(levels, zero), torch_product(rows, scales)(levels, zero)
     assert relative(theirs, exact_sums) < 1e-6
     assert torch.equal(ours, theirs.bfloat16())
+
+
+@pytest.mark.parametrize("zero", [MIDDLE, LOW])
+def test_no_value_goes_beyond_the_levels(zero: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(3000, 32, generator=generator) * torch.logspace(-15, 15, 3000)[:, None]
+    tokens[::3] = tokens[::3].abs()
+    levels, scales = quantize_tokens(tokens, zero)
+    assert torch.equal(scales, scales.bfloat16().float())
+    assert float((((levels.float() - zero) * scales - tokens).abs() / scales).max()) <= 0.51
+
+
+def test_behind_a_gelu_a_low_zero_rounds_less() -> None:
+    tokens = F.gelu(torch.randn(50, 512, generator=torch.Generator().manual_seed(0)), approximate="tanh")
+    errors = {}
+    for zero in (MIDDLE, LOW):
+        levels, scales = quantize_tokens(tokens, zero)
+        errors[zero] = relative((levels.float() - zero) * scales, tokens)
+    assert errors[LOW] < 0.6 * errors[MIDDLE]
 
 
 def test_scales_are_exact_in_bfloat16_and_use_the_whole_range() -> None:

@@ -130,7 +130,7 @@ def _int8_elements(model: Transformer, job: Job) -> int:
     """Weights that are kept in 8 bits: see ``wanrun.wan.load``."""
     if job.precision != "int8":
         return 0
-    return max(0, model.layers - 2) * model.width * (6 * model.width + model.ffn_width)
+    return max(0, model.layers - 2) * model.width * (6 * model.width + 2 * model.ffn_width)
 
 
 def _unpacked_bytes(model: Transformer, job: Job) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wanrun.errors import FormatError
-from wanrun.gguf.int8 import make_int8
+from wanrun.gguf.int8 import LOW, MIDDLE, make_int8
 from wanrun.gguf.linear import make_linear
 from wanrun.gguf.onednn import PackedLinear
 from wanrun.gguf.policy import Policy
@@ -45,7 +45,8 @@ def load_transformer(
     for name in linears:
         stored = names[f"{name}.weight"], names[f"{name}.bias"]
         if policy is not None and policy.int8 and bears_int8(name, model.config.layers):
-            layer: nn.Module = make_int8(weights, *stored, dtype)
+            zero = LOW if name.endswith("ffn.2") else MIDDLE  # a GELU comes before ffn.2
+            layer: nn.Module = make_int8(weights, *stored, dtype, zero)
         elif name.startswith(FLOAT32_LAYERS):
             layer = make_linear(weights, *stored, torch.float32, device)
         else:
@@ -59,10 +60,10 @@ def load_transformer(
 def bears_int8(name: str, layers: int) -> bool:
     """Whether the linear layer ``name`` of a transformer of ``layers`` blocks may be multiplied in 8 bits.
 
-    Not outside the blocks, not in the first and the last one, which see the noise and write the velocity; not
-    ffn.2, whose inputs have outliers; and not the text's keys and values, made but once a prompt.
+    Not outside the blocks, not in the first and the last one, which see the noise and write the velocity, and
+    not the text's keys and values, made but once a prompt.
     """
-    match = re.fullmatch(r"blocks\.(\d+)\.(self_attn\.[qkvo]|cross_attn\.[qo]|ffn\.0)", name)
+    match = re.fullmatch(r"blocks\.(\d+)\.(self_attn\.[qkvo]|cross_attn\.[qo]|ffn\.[02])", name)
     return match is not None and 0 < int(match[1]) < layers - 1
 
 
