@@ -10,17 +10,15 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wanrun.errors import FormatError, InvalidRequest, ModelNotFound, StoreError
+from wanrun.errors import FormatError, InvalidRequest, StoreError
 from wanrun.store import garbage, manifests, tar
 from wanrun.store.admission import examine
-from wanrun.store.blobs import blob_path, has_blob
+from wanrun.store.blobs import blob_path, has_blob, opened
 from wanrun.store.digest import Digest
 from wanrun.store.durable import publish, store_errors, temporary, write_all
 from wanrun.store.manifests import MANIFEST_TYPE, Manifest
@@ -79,20 +77,21 @@ def import_archive(store: Store, path: Path, name: Name | None, progress: Progre
     before a name is given. Raises ModelNotFound, InvalidRequest, FormatError and StoreError, after which
     nothing of the archive is left.
     """
-    try:
-        with store.hold(), _opened(path) as file:
-            listed = _members(file)
-            items = _items(file, listed)
-            named = _names(items, name, path)
-            _import(store, file, listed, items, progress)
-            for item in items:
-                examine(store, item.data)
-            for one, item in zip(named, items, strict=True):
-                manifests.write(store.manifests, one, item.data)
-    except (FormatError, InvalidRequest) as error:
-        raise type(error)(f"{path}: {error}") from error
-    finally:
-        garbage.sweep(store.home)
+    with opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        try:
+            with store.hold(), store_errors(f"cannot read {path}"):
+                listed = _members(file)
+                items = _items(file, listed)
+                named = _names(items, name, path)
+                _import(store, file, listed, items, progress)
+                for item in items:
+                    examine(store, item.data)
+                for one, item in zip(named, items, strict=True):
+                    manifests.write(store.manifests, one, item.data)
+        except (FormatError, InvalidRequest) as error:
+            raise type(error)(f"{path}: {error}") from error
+        finally:
+            garbage.sweep(store.home)
     return named
 
 
@@ -230,19 +229,3 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise FormatError("not a JSON object")
     return found
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        # Opening a pipe must not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"no such file: {path}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"cannot be read: {error}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InvalidRequest("not a regular file")
-    with store_errors(f"cannot read {path}"), os.fdopen(descriptor, "rb") as file:
-        yield file

@@ -70,7 +70,7 @@ def add_file(folder: Path, source: Path, progress: Progress) -> tuple[Digest, in
     Raises ModelNotFound or InvalidRequest when the file cannot be read, StoreError when it cannot be stored.
     """
     own = Digest.of_file_name(source.name) if source.parent == folder else None
-    with _opened(source) as descriptor:
+    with opened(source) as descriptor:
         size = os.fstat(descriptor).st_size
         if own is not None:
             if not has_blob(folder, own, size):
@@ -127,7 +127,8 @@ def _hash(source: int, phase: str, progress: Progress, target: int | None = None
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[int]:
+def opened(source: Path) -> Iterator[int]:
+    """The regular file ``source``, open for reading. Raises ModelNotFound and InvalidRequest."""
     try:
         # Opening a pipe must not wait for a writer.
         descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
