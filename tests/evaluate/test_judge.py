@@ -61,14 +61,19 @@ def test_it_agrees_with_the_generator(world: ModuleType, part: int) -> None:
     assert min(rates.values()) >= 0.98, rates
 
 
-def test_it_sees_shapes_through_a_blur(world: ModuleType) -> None:
-    rng, wrong = np.random.default_rng(8), []
+def test_it_sees_through_a_blur(world: ModuleType) -> None:
+    """A VAE rounds corners and mixes the colours of an edge; to the eye the objects stay what they are."""
+    rng = np.random.default_rng(8)
+    asked: Counter[str] = Counter()
+    right: Counter[str] = Counter()
     for _ in range(100):
-        scene = world.sample(rng, pairs=0.0)
-        blurred = gaussian_filter(drawn(world, scene), (0, 1.5, 1.5, 0))
-        seen = look(list(blurred)).objects[0].shape
-        wrong += [(scene.things[0].shape, seen)] * (seen != scene.things[0].shape)
-    assert len(wrong) <= 2, wrong
+        scene = world.sample(rng, pairs=0.3)
+        blurred = gaussian_filter(drawn(world, scene), (0, 1.25, 1.25, 0))
+        found = agreement(scene, look(list(blurred)))
+        asked.update(found.keys())
+        right.update(name for name, good in found.items() if good)
+    rates = {name: right[name] / total for name, total in asked.items()}
+    assert min(rates.values()) >= 0.96, rates
 
 
 def lone(world: ModuleType, **wanted: str) -> Any:

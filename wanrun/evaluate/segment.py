@@ -45,7 +45,7 @@ def segment(clip: Pixels) -> Segments:
     inside = np.stack([ndimage.binary_erosion(mask) for mask in foreground])
     inside = inside if inside.any() else foreground
     pixels = clip[inside]
-    votes = _nearest(pixels, np.array(list(COLOURS.values())))
+    votes = _covering(pixels, ground, np.array(list(COLOURS.values())))
     counts = np.bincount(votes, minlength=len(COLOURS))
     found = [
         index
@@ -70,7 +70,7 @@ def _owners(
     owner = np.zeros(clip.shape[:3], np.intp)
     if not colours:
         return owner
-    owner[inside] = 1 + _nearest(clip[inside], np.array(colours))
+    owner[inside] = 1 + _covering(clip[inside], ground, np.array(colours))
     away = _distance(clip, ground)
     needed = np.array([_distance(colour, ground) for colour in colours]) * _COVERED
     for frame, core, distance in zip(owner, inside, away, strict=True):
@@ -112,5 +112,20 @@ def _distance(pixels: NDArray[np.number], colour: NDArray[np.float64]) -> NDArra
 
 def _nearest(pixels: NDArray[np.number], colours: NDArray[np.number]) -> NDArray[np.intp]:
     distances = [_distance(pixels, colour) for colour in colours.astype(float)]
+    nearest: NDArray[np.intp] = np.argmin(distances, axis=0)
+    return nearest
+
+
+def _covering(
+    pixels: NDArray[np.number], ground: NDArray[np.float64], colours: NDArray[np.number]
+) -> NDArray[np.intp]:
+    """Which of ``colours`` covers each of the pixels (n, 3), most of it or all, over the ground.
+
+    Red over white is pink, which is nearer to orange than to red: a soft edge is compared as a mixture.
+    """
+    away, distances = pixels.astype(float) - ground, []
+    for colour in colours.astype(float) - ground:
+        share = (away @ colour / max(1.0, colour @ colour)).clip(_COVERED, 1)
+        distances.append(np.linalg.norm(away - share[:, None] * colour, axis=1))
     nearest: NDArray[np.intp] = np.argmin(distances, axis=0)
     return nearest
