@@ -13,7 +13,7 @@ from checkpoint import Run
 from export import export
 
 STEPS = {
-    "vae": 2900, "vae-motion": 2200, "words": 450, "pictures": 500, "clips": 3400, "high": 3700, "low": 3700,
+    "vae": 2900, "vae-motion": 2200, "words": 450, "pictures": 500, "clips": 3400, "high": 5200, "low": 5200,
 }  # fmt: skip
 
 
