@@ -1,0 +1,94 @@
+// The form for a new video: the model's defaults come in, an order goes out.
+
+import { get, send } from "/page/api.js";
+import { element } from "/page/lists.js";
+import { duration } from "/page/words.js";
+
+const form = document.getElementById("order");
+const fields = form.elements;
+const WHOLE = ["width", "height", "frames", "fps", "steps", "seed"];
+const NUMBERS = [...WHOLE, "guidance", "guidance_high", "guidance_low", "shift", "boundary"];
+const SETTINGS = [...NUMBERS, "sampler", "negative_prompt"];
+
+/** Shows the models that there are; the first one is chosen unless another was. */
+export async function loadModels() {
+  const { models } = await get("/api/tags");
+  const chosen = fields.model.value;
+  fields.model.replaceChildren(...models.map(({ name }) => element("option", { value: name }, shortName(name))));
+  if (models.some(({ name }) => name === chosen)) fields.model.value = chosen;
+  document.getElementById("no-model").hidden = models.length > 0;
+  fields.start.disabled = models.length === 0;
+  if (fields.model.value && fields.model.value !== chosen) await loadDefaults();
+}
+
+/** Fills in what the chosen model's Modelfile says. */
+export async function loadDefaults() {
+  const { settings } = await send("/api/show", { model: fields.model.value });
+  fill(settings);
+}
+
+/** Fills in the settings of a video that there is. */
+export async function reuse(video) {
+  const model = [...fields.model.options].find(({ value }) => shortName(value) === shortName(video.model));
+  if (model) {
+    fields.model.value = model.value;
+    await loadDefaults();
+  }
+  fields.prompt.value = video.prompt ?? "";
+  fill({ ...readSettings(), ...video.wanrun });
+  fields.prompt.focus();
+}
+
+/** What the form asks for; what is left empty is the model's business. */
+export function readOrder() {
+  return { model: fields.model.value, prompt: fields.prompt.value, ...readSettings() };
+}
+
+/** Has the reader correct the first field that cannot be right; whether there was none. */
+export function check() {
+  const wrong = [...form.querySelectorAll("input, select, textarea")].find((field) => !field.validity.valid && !stepOff(field));
+  if (!wrong) return true;
+  for (let parent = wrong.closest("details"); parent; parent = null) parent.open = true;
+  wrong.reportValidity();
+  wrong.focus();
+  return false;
+}
+
+/** ``wan-toy`` for ``wan-toy:latest``. */
+export function shortName(name) {
+  return name.replace(/:latest$/, "");
+}
+
+export function showLength() {
+  const { frames, fps } = readSettings();
+  document.getElementById("length").textContent =
+    frames > 0 && fps > 0 ? `${duration(frames / fps)} at ${fps} frames a second` : "";
+}
+
+function readSettings() {
+  const filled = SETTINGS.filter((name) => !absent(fields[name]) && (fields[name].value !== "" || name === "negative_prompt"));
+  return Object.fromEntries(
+    filled.map((name) => [name, NUMBERS.includes(name) ? Number(fields[name].value) : fields[name].value]),
+  );
+}
+
+function fill(settings) {
+  for (const name of SETTINGS) {
+    const value = settings[name];
+    fields[name].value = value ?? "";
+    // a dense model has no boundary and one guidance
+    if (["guidance", "guidance_high", "guidance_low", "boundary"].includes(name)) {
+      fields[name].closest(".field").hidden = value === undefined || value === null;
+    }
+  }
+  form.dispatchEvent(new Event("input"));
+}
+
+function absent(field) {
+  return field.closest(".field").hidden;
+}
+
+/** The server takes the nearest size and length that the model can do. */
+function stepOff({ validity }) {
+  return validity.stepMismatch && !validity.rangeOverflow && !validity.rangeUnderflow && !validity.badInput;
+}
