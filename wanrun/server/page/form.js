@@ -7,8 +7,11 @@ import { duration } from "/page/words.js";
 const form = document.getElementById("order");
 const fields = form.elements;
 const WHOLE = ["width", "height", "frames", "fps", "steps", "seed"];
-const NUMBERS = [...WHOLE, "guidance", "guidance_high", "guidance_low", "shift", "boundary"];
+const NUMBERS = [...WHOLE, "guidance", "guidance_low", "shift", "boundary"];
 const SETTINGS = [...NUMBERS, "sampler", "negative_prompt"];
+/** What only a model of two experts has. */
+const OF_TWO = ["guidance_low", "boundary"];
+let template = "";
 
 /** Shows the models that there are; the first one is chosen unless another was. */
 export async function loadModels() {
@@ -23,8 +26,12 @@ export async function loadModels() {
 
 /** Fills in what the chosen model's Modelfile says. */
 export async function loadDefaults() {
-  const { settings } = await send("/api/show", { model: fields.model.value });
-  fill(settings);
+  const shown = await send("/api/show", { model: fields.model.value });
+  template = shown.template ?? "";
+  const [width, height] = shown.settings.size.split("x");
+  const guidance = shown.settings.guidance_high ?? shown.settings.guidance;
+  for (const name of OF_TWO) fields[name].closest(".field").hidden = shown.settings.boundary == null;
+  fill({ guidance_low: guidance, ...shown.settings, width, height, guidance });
 }
 
 /** Fills in the settings of a video that there is. */
@@ -34,8 +41,8 @@ export async function reuse(video) {
     fields.model.value = model.value;
     await loadDefaults();
   }
-  fields.prompt.value = video.prompt ?? "";
-  fill({ ...readSettings(), ...video.wanrun });
+  fields.prompt.value = withoutTemplate(video.prompt);
+  fill(video.wanrun);
   fields.prompt.focus();
 }
 
@@ -66,22 +73,23 @@ export function showLength() {
 }
 
 function readSettings() {
-  const filled = SETTINGS.filter((name) => !absent(fields[name]) && (fields[name].value !== "" || name === "negative_prompt"));
+  // an empty negative prompt is one: it says that there is none
+  const filled = SETTINGS.filter((name) => !absent(fields[name]) && (fields[name].value || name === "negative_prompt"));
   return Object.fromEntries(
     filled.map((name) => [name, NUMBERS.includes(name) ? Number(fields[name].value) : fields[name].value]),
   );
 }
 
 function fill(settings) {
-  for (const name of SETTINGS) {
-    const value = settings[name];
-    fields[name].value = value ?? "";
-    // a dense model has no boundary and one guidance
-    if (["guidance", "guidance_high", "guidance_low", "boundary"].includes(name)) {
-      fields[name].closest(".field").hidden = value === undefined || value === null;
-    }
-  }
+  for (const name of SETTINGS) fields[name].value = settings[name] ?? "";
   form.dispatchEvent(new Event("input"));
+}
+
+/** The words that somebody wrote, without those that the model's template puts around them. */
+function withoutTemplate(prompt) {
+  const [before, after, ...others] = template.split(/\{\{\s*prompt\s*\}\}/);
+  const wrapped = after !== undefined && !others.length && prompt.startsWith(before) && prompt.endsWith(after);
+  return wrapped ? prompt.slice(before.length, prompt.length - after.length) : prompt;
 }
 
 function absent(field) {

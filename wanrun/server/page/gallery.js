@@ -27,7 +27,7 @@ function entry(video) {
   if (video.status === "completed") picture(video, tile);
   else tile.append(statusLine(video));
   const when = moment(video.completed_at ?? video.created_at);
-  const words = [element("strong", {}, video.prompt ?? video.id), element("small", {}, joined(video.size.replace("x", " × "), when))];
+  const words = [element("strong", {}, video.prompt), element("small", {}, joined(video.size.replace("x", " × "), when))];
   return element("li", {}, element("a", { href: `#${video.id}` }, tile, ...words));
 }
 

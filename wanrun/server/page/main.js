@@ -3,6 +3,7 @@
 import { release, remove, send } from "/page/api.js";
 import { check, loadDefaults, loadModels, readOrder, reuse, showLength } from "/page/form.js";
 import { showGallery } from "/page/gallery.js";
+import { planOrder, videoOrder } from "/page/orders.js";
 import { planSoon } from "/page/plan.js";
 import { showQueue } from "/page/queue.js";
 import { showVideo, visitStage } from "/page/stage.js";
@@ -63,7 +64,7 @@ async function make() {
   if (start.disabled || !check()) return;
   start.disabled = true;
   await attempt(async () => {
-    const { id } = await send("/v1/videos", readOrder());
+    const { id } = await send("/v1/videos", videoOrder(readOrder()));
     history.pushState(null, "", `#${id}`);
     await look();
     part("stage").scrollIntoView({ block: "nearest" });
@@ -94,7 +95,7 @@ function removeShown() {
 function plan() {
   showLength();
   const order = readOrder();
-  if (order.model) planSoon(order);
+  if (order.model) planSoon(planOrder(order));
 }
 
 form.addEventListener("submit", (event) => {

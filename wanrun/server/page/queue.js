@@ -36,5 +36,5 @@ function sooner(one, other) {
 }
 
 function rank({ status, wanrun }) {
-  return status === "in_progress" ? -1 : (wanrun?.position ?? 0);
+  return status === "in_progress" ? -1 : (wanrun.queue_position ?? 0);
 }

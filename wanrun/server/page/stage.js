@@ -41,7 +41,7 @@ export function statusLine(video) {
 function change(video) {
   const status = video?.status;
   const over = video && status !== "queued" && status !== "in_progress";
-  part("stage-title").textContent = video ? (video.prompt ?? video.id) : UNSEEN;
+  part("stage-title").textContent = video ? (video.prompt) : UNSEEN;
   part("facts").textContent = video ? facts(video) : "";
   part("cancel").hidden = !video || over;
   part("again").hidden = part("delete").hidden = !over;
@@ -65,9 +65,9 @@ async function roll(video) {
   const source = await media(video.id, "video");
   if (showing !== before) return;
   film.src = source;
-  film.setAttribute("aria-label", video.prompt ?? "Video");
+  film.setAttribute("aria-label", video.prompt);
   part("download").href = source;
-  part("download").download = `${video.id}.${video.wanrun?.format ?? "mp4"}`;
+  part("download").download = `${video.id}.${video.wanrun.format}`;
   // a browser may decline to play; there are controls
   if (!calm.matches) film.play().catch(() => {});
 }
@@ -112,11 +112,11 @@ function steps(live) {
 }
 
 function place({ wanrun }) {
-  return wanrun?.position ? `${count(wanrun.position, "video")} before it` : "";
+  return wanrun.queue_position ? `${count(wanrun.queue_position, "video")} before it` : "";
 }
 
 function facts(video) {
-  const { frames, steps: all, seed } = video.wanrun ?? {};
+  const { frames, steps: all, seed } = video.wanrun;
   return joined(
     shortName(video.model),
     size(video).join(" × "),
