@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
+    "serve": ("wanrun.cli.serve:serve", "Serve models and videos over HTTP."),
     "pull": ("wanrun.cli.transfer:pull", "Download a model."),
     "push": ("wanrun.cli.transfer:push", "Upload a model to a registry."),
     "create": ("wanrun.cli.manage:create", "Make a model from a Modelfile."),

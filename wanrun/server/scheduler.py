@@ -22,7 +22,7 @@ from wanrun.server.job import Job, Order, Status
 from wanrun.server.jobs import Jobs
 from wanrun.server.pace import Pace
 from wanrun.store.creation import resolve
-from wanrun.store.store import open_store
+from wanrun.store.store import Store
 
 _log = getLogger(__name__)
 #: How often the queue is looked at for what other processes put there.
@@ -92,9 +92,12 @@ class Scheduler:
             self.events.publish(job)
         return job
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
-        """The job as it is, then what becomes of it; or what happens to all jobs. Raises JobNotFound."""
-        subscription = self.events.subscribe(job_id)
+    def subscribe(self, job_id: str | None = None, wake: Callable[[], object] = bool) -> Subscription:
+        """The job as it is, then what becomes of it; or what happens to all jobs. Raises JobNotFound.
+
+        ``wake`` is called when there is an event to take.
+        """
+        subscription = self.events.subscribe(job_id, wake)
         if job_id is not None:
             try:
                 # after subscribing, so that its end is not missed in between
@@ -166,7 +169,7 @@ class Scheduler:
         if job.run_id is not None:
             with suppress(ModelNotFound):
                 return runs.find(self.jobs.home, job.run_id)
-        return runs.begin(self.jobs.home, resolve(open_store(), job.model), job.request)
+        return runs.begin(self.jobs.home, resolve(Store(self.jobs.home), job.model), job.request)
 
     def _outcome(self, job: Job, run: Run) -> Outcome:
         output = self.jobs.outputs.path(_output(job))
