@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from wanrun import __version__
-from wanrun.server import failures, ollama
+from wanrun.server import failures, ollama, pages
 from wanrun.server.guard import Guard, Policy
 from wanrun.server.service import Service
 
@@ -36,6 +36,7 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
         docs_url=None,  # these pages load scripts from other machines
         redoc_url=None,
     )
+    app.include_router(pages.router())
     app.include_router(ollama.router(service))
     failures.install(app)
     app.add_middleware(Guard, policy=policy or Policy())

@@ -57,23 +57,23 @@ class _File:
     tag: str
 
 
-def create_router() -> APIRouter:
+def router() -> APIRouter:
     """The routes of ``/`` and of what the page is made of."""
-    router, page = APIRouter(include_in_schema=False), _read()
+    routes, page = APIRouter(include_in_schema=False), _read()
 
-    @router.api_route("/", methods=["GET", "HEAD"])
+    @routes.api_route("/", methods=["GET", "HEAD"])
     def root(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return _answer(page[_INDEX], request)
         return Response(RUNNING, media_type="text/plain", headers={"Vary": "Accept"})
 
-    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
+    @routes.api_route("/page/{name}", methods=["GET", "HEAD"])
     def part(name: str, request: Request) -> Response:
         if name not in page:
             raise HTTPException(404, "the page has no such part")
         return _answer(page[name], request)
 
-    return router
+    return routes
 
 
 def _read() -> Mapping[str, _File]:

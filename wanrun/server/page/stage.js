@@ -53,6 +53,7 @@ function change(video) {
   notice.textContent = still(video);
   if (status === "completed") part("origins").replaceChildren(...definitions(origins(video)));
   screen.classList.toggle("small", Boolean(video) && Math.max(...size(video)) <= SMALL);
+  screen.style.setProperty("--shape", video ? size(video).join(" / ") : "16 / 9");
 }
 
 async function roll(video) {

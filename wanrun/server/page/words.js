@@ -39,7 +39,8 @@ export function rate(stepsPerSecond) {
 export function moment(unixSeconds) {
   const when = new Date(unixSeconds * 1000);
   const today = when.toDateString() === new Date().toDateString();
-  const format = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
+  const time = { hour: "numeric", minute: "2-digit" };
+  const format = today ? time : { month: "short", day: "numeric", ...time };
   return when.toLocaleString(undefined, format);
 }
 
