@@ -1,24 +1,28 @@
-// Tells where a video comes from: every setting, and what the file itself says.
+// Tells where a video comes from: what its own file says, in rows of words.
 
-const NAMES = {
-  seconds: "Seconds",
-  negative_prompt: "Negative prompt",
-  fps: "Frames a second",
-  guidance_high: "Guidance, high noise",
-  guidance_low: "Guidance, low noise",
-};
+const NAMES = { negative: "Negative prompt", fps: "Frames a second", latent_shape: "Shape of the latents" };
 
 /** [name, value] of everything that decided the video. */
-export function origins(video) {
-  const rows = Object.entries({ prompt: video.prompt, model: video.model, size: video.size, ...video.wanrun });
-  return rows.flatMap(([name, value]) => flat(NAMES[name] ?? title(name), value));
+export function origins({ model, components, adapters, request, sigmas, versions, ...others }) {
+  return [
+    ...rows({ ...request, model, size: request && `${request.width} × ${request.height}`, width: null, height: null }),
+    ...rows(components ?? {}),
+    ...(adapters ?? []).map(({ digest, role, scale }) => ["Adapter", `${digest} ${role ?? ""} ${scale}`]),
+    ...rows({ sigmas: sigmas?.map((level) => level.toFixed(4)) }),
+    ...rows(versions ?? {}),
+    ...rows(others),
+  ];
 }
 
-function flat(name, value) {
-  if (value === null || value === undefined || value === "") return [];
-  if (Array.isArray(value)) return [[name, value.join(", ")]];
-  if (typeof value !== "object") return [[name, value]];
-  return Object.entries(value).flatMap(([inner, one]) => flat(`${name}: ${inner.replaceAll("_", " ")}`, one));
+function rows(values) {
+  return Object.entries(values)
+    .filter(([, value]) => !(value == null || value.length === 0))
+    .map(([name, value]) => [NAMES[name] ?? title(name), text(value)]);
+}
+
+function text(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function title(name) {

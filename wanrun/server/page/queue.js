@@ -26,6 +26,7 @@ function entry(video, cancel) {
 function update(node, video) {
   node.querySelector("strong").textContent = video.prompt;
   node.querySelector("small").textContent = statusLine(video);
+  node.querySelector("button").disabled = video.wanrun.cancelling;
   const bar = node.querySelector("progress");
   bar.hidden = video.status !== "in_progress";
   bar.value = video.live?.progress ?? video.progress ?? 0;

@@ -1,6 +1,6 @@
 // Shows one video: how it comes about, then itself, and where it comes from.
 
-import { media } from "/page/api.js";
+import { get, media } from "/page/api.js";
 import { shortName } from "/page/form.js";
 import { element } from "/page/lists.js";
 import { origins } from "/page/origins.js";
@@ -34,6 +34,7 @@ export function visitStage() {
 /** What a video has come to, in one line. */
 export function statusLine(video) {
   if (video.status === "queued") return joined("Waiting", place(video));
+  if (video.wanrun.cancelling) return "Stopping";
   if (video.status === "in_progress") return steps(video.live ?? {});
   return { completed: "Ready", failed: "Failed", cancelled: "Cancelled" }[video.status] ?? video.status;
 }
@@ -47,17 +48,17 @@ function change(video) {
   part("again").hidden = part("delete").hidden = !over;
   part("download").hidden = part("provenance").hidden = status !== "completed";
   part("provenance").open = false;
+  part("origins").replaceChildren();
   preview.hidden = true;
   preview.removeAttribute("src");
   roll(status === "completed" ? video : null);
   notice.textContent = still(video);
-  if (status === "completed") part("origins").replaceChildren(...definitions(origins(video)));
   screen.classList.toggle("small", Boolean(video) && Math.max(...size(video)) <= SMALL);
   screen.style.setProperty("--shape", video ? size(video).join(" / ") : "16 / 9");
 }
 
 async function roll(video) {
-  film.hidden = !video;
+  film.hidden = true;
   film.pause();
   film.removeAttribute("src");
   film.load();
@@ -65,18 +66,29 @@ async function roll(video) {
   const before = showing;
   const source = await media(video.id, "video");
   if (showing !== before) return;
-  film.src = source;
-  film.setAttribute("aria-label", video.prompt);
   part("download").href = source;
   part("download").download = `${video.id}.${video.wanrun.format}`;
+  // a gif is a picture to a browser, and has no controls
+  const frame = video.wanrun.format === "gif" ? preview : film;
+  frame.src = source;
+  frame.hidden = false;
+  film.setAttribute("aria-label", video.prompt);
   // a browser may decline to play; there are controls
-  if (!calm.matches) film.play().catch(() => {});
+  if (frame === film && !calm.matches) film.play().catch(() => {});
+}
+
+async function explain() {
+  const before = showing;
+  if (!part("provenance").open) return;
+  const rows = await get(`/v1/videos/${before.split(" ")[0]}/provenance`).then(origins, (error) => [["Unknown", error.message]]);
+  if (showing === before) part("origins").replaceChildren(...definitions(rows));
 }
 
 function advance(video) {
   const running = video.status === "in_progress";
   const live = video.live ?? {};
   bar.hidden = part("phase").hidden = !running && video.status !== "queued";
+  part("cancel").disabled = video.wanrun.cancelling;
   part("phase").textContent = bar.hidden ? "" : statusLine(video);
   if (running) bar.value = live.progress ?? video.progress ?? 0;
   else bar.removeAttribute("value");
@@ -133,5 +145,7 @@ function size(video) {
 }
 
 function definitions(pairs) {
-  return pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);
+  return pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
 }
+
+part("provenance").addEventListener("toggle", explain);
