@@ -51,6 +51,7 @@ function change(video) {
   part("origins").replaceChildren();
   preview.hidden = true;
   preview.removeAttribute("src");
+  preview.alt = "Preview";
   roll(status === "completed" ? video : null);
   notice.textContent = still(video);
   screen.classList.toggle("small", Boolean(video) && Math.max(...size(video)) <= SMALL);
@@ -70,6 +71,7 @@ async function roll(video) {
   part("download").download = `${video.id}.${video.wanrun.format}`;
   // a gif is a picture to a browser, and has no controls
   const frame = video.wanrun.format === "gif" ? preview : film;
+  preview.alt = video.prompt;
   frame.src = source;
   frame.hidden = false;
   film.setAttribute("aria-label", video.prompt);
