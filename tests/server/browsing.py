@@ -56,3 +56,45 @@ def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert wrong == []
+
+
+def unnamed(page: Page) -> list[str]:
+    """Visible controls that a screen reader has no name for."""
+    return list(page.evaluate(_UNNAMED))
+
+
+def faint(page: Page) -> list[tuple[str, float]]:
+    """Visible texts whose contrast with what is behind them is less than WCAG 2 AA asks for, and that."""
+    return list(page.evaluate(_FAINT))
+
+
+def too_wide(page: Page) -> bool:
+    """Whether it has to be scrolled sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+_UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, a, progress, video')]
+  .filter(node => node.checkVisibility() && !node.labels?.length && !node.textContent.trim()
+    && !node.getAttribute('aria-label') && !node.getAttribute('aria-labelledby'))
+  .map(node => node.outerHTML)"""
+_FAINT = """() => {
+  const linear = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const luminance = ([red, green, blue]) =>
+    0.2126 * linear(red / 255) + 0.7152 * linear(green / 255) + 0.0722 * linear(blue / 255);
+  const colour = (node, name) => getComputedStyle(node)[name].match(/[\\d.]+/g).map(Number);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const found = colour(node, 'backgroundColor');
+      if ((found[3] ?? 1) > 0) return found;
+    }
+    return [255, 255, 255];
+  };
+  const hasText = node => [...node.childNodes].some(each => each.nodeType === 3 && each.data.trim());
+  return [...document.querySelectorAll('body *')]
+    .filter(node => node.checkVisibility() && hasText(node))
+    .map(node => {
+      const both = [luminance(colour(node, 'color')), luminance(behind(node))].sort((a, b) => b - a);
+      return [node.textContent.trim(), (both[0] + 0.05) / (both[1] + 0.05)];
+    })
+    .filter(([, ratio]) => ratio < 4.5);
+}"""

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.server.browsing import PATIENCE_MS, chromium, visiting
+from tests.server.browsing import PATIENCE_MS, chromium, faint, too_wide, unnamed, visiting
 from tests.server.serving import Server, start
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -22,30 +22,8 @@ HOSTILE = (
     "<img src=x onerror=alert(1)></h2><script>alert(1)</script> \u202e${7*7} {{ prompt }} &amp;" + "W" * 300
 )
 _PICTURE = "document.getElementById('preview').naturalWidth > 0"
-_PLAYS = "(film => film.readyState >= 2 && film.videoWidth > 0 && film.currentTime > 0)(document.getElementById('film'))"
-_UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, a, progress, video')]
-  .filter(each => each.checkVisibility() && !each.labels?.length && !each.textContent.trim()
-    && !each.getAttribute('aria-label') && !each.getAttribute('aria-labelledby')).map(each => each.outerHTML)"""
-#: Of every visible text, the ratio of WCAG 2's relative luminances of it and what is behind it.
-_FAINT = """() => {
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const colour = (node, name) => getComputedStyle(node)[name].match(/[\\d.]+/g).map(Number);
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const found = colour(node, 'backgroundColor');
-      if ((found[3] ?? 1) > 0) return found;
-    }
-    return [255, 255, 255];
-  };
-  return [...document.querySelectorAll('body *')]
-    .filter(node => node.checkVisibility() && [...node.childNodes].some(each => each.nodeType === 3 && each.data.trim()))
-    .map(node => {
-      const [one, other] = [light(colour(node, 'color')), light(behind(node))].sort((a, b) => b - a);
-      return [node.textContent.trim(), (one + 0.05) / (other + 0.05)];
-    }).filter(([, ratio]) => ratio < 4.5);
-}"""
+_PLAYS = """(film => film.readyState >= 2 && film.videoWidth > 0 && film.currentTime > 0)(
+  document.getElementById('film'))"""
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +159,7 @@ def test_without_a_mouse(page: Page) -> None:
     tab_to("#cancel")
     page.keyboard.press("Enter")
     expect(page.locator("#said")).to_have_text("Cancelled")
-    assert page.evaluate(_UNNAMED) == []
+    assert unnamed(page) == []
 
 
 def test_words_stay_words(page: Page, http: httpx.Client) -> None:
@@ -192,7 +170,7 @@ def test_words_stay_words(page: Page, http: httpx.Client) -> None:
     page.locator("#stage").get_by_role("button", name="Cancel").click()
     expect(page.locator("#videos a", has_text="onerror").first).to_be_visible()
     assert page.locator("main script, main img[src='x']").count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not too_wide(page)
 
 
 def test_mistakes_are_said(page: Page) -> None:
@@ -245,6 +223,6 @@ def test_it_fits_and_can_be_read(
         page.get_by_text("More settings").click()
         page.get_by_text("Provenance").click()
         expect(page.locator("#origins")).to_contain_text("torch")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate(_FAINT) == []
-        assert page.evaluate(_UNNAMED) == []
+        assert not too_wide(page)
+        assert faint(page) == []
+        assert unnamed(page) == []
