@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from wanrun import __version__
-from wanrun.server import failures, ollama
+from wanrun.server import failures, ollama, openai
 from wanrun.server.bodies import Bodies
 from wanrun.server.guard import Guard, Policy
 from wanrun.server.service import Service
@@ -38,6 +38,7 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(ollama.router(service))
+    app.include_router(openai.router(service))
     failures.install(app)
     app.add_middleware(Bodies)
     app.add_middleware(Guard, policy=policy or Policy())

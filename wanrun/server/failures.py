@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wanrun.errors import (
     DownloadError,
     FormatError,
+    InvalidParameter,
     InvalidRequest,
     JobNotFound,
     KeyReused,
@@ -53,12 +54,15 @@ def text_of(error: Exception) -> str:
 
 
 def failure(
-    path: str, status: int, message: str, headers: Mapping[str, str] | None = None, code: str | None = None
+    path: str, status: int, message: str, headers: Mapping[str, str] | None = None, param: str | None = None
 ) -> JSONResponse:
-    """The answer to a request for ``path`` that went wrong, in the form of the API that the path is in."""
+    """The answer to a request for ``path`` that went wrong, in the form of the API that the path is in.
+
+    ``param`` names what is wrong in the request, where the form has a place for that.
+    """
     if path.startswith("/v1"):
         kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-        body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": None}}
     else:
         body = {"error": message}
     return JSONResponse(body, status, dict(headers or {}))
@@ -68,7 +72,8 @@ def failed(path: str, error: WanrunError) -> JSONResponse:
     """The answer to a request for ``path`` that raised ``error``."""
     if isinstance(error, QueueFull):
         return failure(path, 503, _BUSY, {"Retry-After": str(error.retry_after_s)})
-    return failure(path, status_of(error), text_of(error))
+    param = error.param if isinstance(error, InvalidParameter) else None
+    return failure(path, status_of(error), text_of(error), param=param)
 
 
 def install(app: FastAPI) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from wanrun.errors import JobNotFound
@@ -14,7 +14,7 @@ from wanrun.server.scheduler import Scheduler
 _LOOK_S = 1.0
 
 
-async def follow(scheduler: Scheduler, job_id: str) -> AsyncIterator[Event]:
+async def follow(scheduler: Scheduler, job_id: str) -> AsyncGenerator[Event]:
     """The job as it is, then what becomes of it, until its end or the server's. Raises JobNotFound.
 
     Close it (``contextlib.aclosing``) when you leave before the end.

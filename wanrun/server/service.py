@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,7 +62,7 @@ class Service:
         """As ``Scheduler.submit``."""
         return self.scheduler.submit(order, keep_alive_s)
 
-    def follow(self, job_id: str) -> AsyncIterator[Event]:
+    def follow(self, job_id: str) -> AsyncGenerator[Event]:
         """As ``wanrun.server.following.follow``."""
         return follow(self.scheduler, job_id)
 
