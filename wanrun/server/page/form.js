@@ -8,7 +8,7 @@ const form = document.getElementById("order");
 const fields = form.elements;
 const WHOLE = ["width", "height", "frames", "fps", "steps", "seed"];
 const NUMBERS = [...WHOLE, "guidance", "guidance_low", "shift", "boundary"];
-const SETTINGS = [...NUMBERS, "sampler", "negative_prompt"];
+const SETTINGS = [...NUMBERS, "sampler", "decoder", "negative_prompt"];
 /** What only a model of two experts has. */
 const OF_TWO = ["guidance_low", "boundary"];
 let template = "";
@@ -51,6 +51,19 @@ export function readOrder() {
   return { model: fields.model.value, prompt: fields.prompt.value, ...readSettings() };
 }
 
+/** Whether ``apply`` can make these changes: another quantisation is another model. */
+export function offers({ quant }) {
+  return !quant || [...fields.model.options].some(({ value }) => value === quantised(quant));
+}
+
+/** Makes the changes that a plan suggests. */
+export function apply({ size, quant, ...changes }) {
+  const [width, height] = size ?? [fields.width.value, fields.height.value];
+  for (const [name, value] of Object.entries({ width, height, ...changes })) fields[name].value = value;
+  if (quant) fields.model.value = quantised(quant);
+  form.dispatchEvent(new Event("input"));
+}
+
 /** Has the reader correct the first field that cannot be right; whether there was none. */
 export function check() {
   const wrong = [...form.querySelectorAll("input, select, textarea")].find((field) => !field.validity.valid && !stepOff(field));
@@ -70,6 +83,10 @@ export function showLength() {
   const { frames, fps } = readSettings();
   document.getElementById("length").textContent =
     frames > 0 && fps > 0 ? `${duration(frames / fps)} at ${fps} frames a second` : "";
+}
+
+function quantised(quant) {
+  return `${fields.model.value.split(":")[0]}:${quant}`;
 }
 
 function readSettings() {

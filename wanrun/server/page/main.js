@@ -3,7 +3,7 @@
 import { release, remove, send } from "/page/api.js";
 import { check, loadDefaults, loadModels, readOrder, reuse, showLength } from "/page/form.js";
 import { showGallery } from "/page/gallery.js";
-import { planOrder, videoOrder } from "/page/orders.js";
+import { videoOrder } from "/page/orders.js";
 import { planSoon } from "/page/plan.js";
 import { showQueue } from "/page/queue.js";
 import { showVideo, visitStage } from "/page/stage.js";
@@ -95,7 +95,7 @@ function removeShown() {
 function plan() {
   showLength();
   const order = readOrder();
-  if (order.model) planSoon(planOrder(order));
+  if (order.model) planSoon(order);
 }
 
 form.addEventListener("submit", (event) => {

@@ -1,7 +1,6 @@
-// Says what the form asks for in the words of each API.
+// Says what the form asks for, in OpenAI's words.
 
-/** For POST /v1/videos. */
-export function videoOrder({ model, prompt, width, height, ...settings }) {
+/** The body of POST /v1/videos. */export function videoOrder({ model, prompt, width, height, ...settings }) {
   return {
     model,
     prompt,
@@ -14,12 +13,8 @@ export function videoOrder({ model, prompt, width, height, ...settings }) {
     flow_shift: settings.shift,
     boundary_ratio: settings.boundary,
     sampler: settings.sampler,
+    decoder: settings.decoder,
     seed: settings.seed,
     negative_prompt: settings.negative_prompt,
   };
-}
-
-/** For POST /api/plan. */
-export function planOrder({ model, prompt, width, height, ...settings }) {
-  return { model, prompt: prompt || "a", width, height, ...settings };
 }

@@ -1,8 +1,9 @@
 // Says what the video would take before it is made, while the settings change.
 
 import { send } from "/page/api.js";
+import { apply, offers } from "/page/form.js";
 import { element } from "/page/lists.js";
-import { bytes, duration, phase } from "/page/words.js";
+import { bytes, count, duration, phase } from "/page/words.js";
 
 const QUIET_MS = 350;
 const box = document.getElementById("plan");
@@ -13,18 +14,18 @@ const ways = document.getElementById("plan-ways");
 let timer = 0;
 let pending = new AbortController();
 
-/** Asks for the plan of ``order`` once it has not changed for a moment; ``choose`` takes another way. */
-export function planSoon(order, choose) {
+/** Asks for the plan of ``order`` once it has not changed for a moment. */
+export function planSoon(order) {
   clearTimeout(timer);
   pending.abort();
   box.classList.add("busy");
-  timer = setTimeout(() => plan(order, choose), QUIET_MS);
+  timer = setTimeout(() => plan(order), QUIET_MS);
 }
 
-async function plan(order, choose) {
+async function plan(order) {
   pending = new AbortController();
   try {
-    show(await send("/api/plan", order, { signal: pending.signal }), choose);
+    show(await send("/api/plan", order, { signal: pending.signal }));
   } catch (error) {
     if (error.name === "AbortError") return;
     say(error.message, true);
@@ -33,23 +34,43 @@ async function plan(order, choose) {
   box.classList.remove("busy");
 }
 
-function show(plan, choose) {
+function show(plan) {
   const memory = plan.peak_vram_bytes
     ? `${bytes(plan.peak_ram_bytes)} of memory and ${bytes(plan.peak_vram_bytes)} on the device`
     : `${bytes(plan.peak_ram_bytes)} of memory`;
-  say(plan.fits ? `About ${duration(plan.seconds)}, ${memory}. It fits.` : (plan.reason ?? "It does not fit."), !plan.fits);
-  rows.replaceChildren(
-    ...plan.phases.map((each) =>
-      element(
-        "tr",
-        {},
-        element("th", { scope: "row" }, phase(each.name)),
-        element("td", {}, duration(each.seconds)),
-        element("td", {}, bytes(each.ram_bytes) + (each.vram_bytes ? ` + ${bytes(each.vram_bytes)}` : "")),
-      ),
-    ),
-  );
+  const others = (plan.suggestions ?? []).map(({ changes }) => changes).filter(offers);
+  const verdict = plan.fits ? `About ${duration(plan.seconds)}, ${memory}. It fits.` : refusal(plan, others.length);
+  say([verdict, ...plan.notes].join("\n"), !plan.fits);
+  ways.replaceChildren(...others.map(way));
+  ways.hidden = others.length === 0;
+  rows.replaceChildren(...plan.phases.map(row));
   table.hidden = false;
+}
+
+/** The reason's first line; the others say what to type in a terminal. */
+function refusal({ reason }, others) {
+  return `It does not fit: ${reason.split("\n")[0]}${others ? " It fits with:" : ""}`;
+}
+
+function row({ name, seconds, ram_bytes, vram_bytes }) {
+  const memory = bytes(ram_bytes) + (vram_bytes ? ` + ${bytes(vram_bytes)}` : "");
+  const cells = [duration(seconds), memory].map((text) => element("td", {}, text));
+  return element("tr", {}, element("th", { scope: "row" }, phase(name)), ...cells);
+}
+
+function way(changes) {
+  const words = {
+    size: ([width, height]) => `${width} × ${height}`,
+    frames: (number) => count(number, "frame"),
+    decoder: (name) => `the ${name} decoder`,
+    quant: (name) => name,
+  };
+  const text = Object.entries(changes).map(([name, value]) => words[name](value)).join(", ");
+  const choose = () => {
+    apply(changes);
+    document.getElementById("start").focus();
+  };
+  return element("li", {}, element("button", { type: "button", onclick: choose }, text));
 }
 
 // said anew only when it is new, so that a screen reader is not told twice
