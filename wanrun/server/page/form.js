@@ -13,14 +13,15 @@ const SETTINGS = [...NUMBERS, "sampler", "decoder", "negative_prompt"];
 const OF_TWO = ["guidance_low", "boundary"];
 let template = "";
 
-/** Shows the models that there are; the first one is chosen unless another was. */
+/** Shows the models that there are; the one that changed last is chosen unless another was. */
 export async function loadModels() {
-  const { models } = await get("/api/tags");
+  const names = (await get("/api/tags")).models.map(({ name }) => name);
   const chosen = fields.model.value;
-  fields.model.replaceChildren(...models.map(({ name }) => element("option", { value: name }, shortName(name))));
-  if (models.some(({ name }) => name === chosen)) fields.model.value = chosen;
-  document.getElementById("no-model").hidden = models.length > 0;
-  fields.start.disabled = models.length === 0;
+  if (names.join() === [...fields.model.options].map(({ value }) => value).join()) return;
+  fields.model.replaceChildren(...names.map((name) => element("option", { value: name }, shortName(name))));
+  if (names.includes(chosen)) fields.model.value = chosen;
+  document.getElementById("no-model").hidden = names.length > 0;
+  fields.start.disabled = names.length === 0;
   if (fields.model.value && fields.model.value !== chosen) await loadDefaults();
 }
 

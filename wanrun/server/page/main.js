@@ -118,5 +118,8 @@ addEventListener("hashchange", () => {
   visitStage();
 });
 
+// somebody may have pulled one meanwhile
+addEventListener("focus", () => loadModels().catch(() => {}));
+
 attempt(loadModels);
 watch(show, lost);

@@ -1,6 +1,7 @@
 // Says what the form asks for, in OpenAI's words.
 
-/** The body of POST /v1/videos. */export function videoOrder({ model, prompt, width, height, ...settings }) {
+/** The body of POST /v1/videos. */
+export function videoOrder({ model, prompt, width, height, ...settings }) {
   return {
     model,
     prompt,

@@ -89,11 +89,11 @@ async function explain() {
 function advance(video) {
   const running = video.status === "in_progress";
   const live = video.live ?? {};
-  bar.hidden = part("phase").hidden = !running && video.status !== "queued";
+  bar.hidden = !running;
+  bar.value = live.progress ?? video.progress;
+  part("phase").hidden = !running && video.status !== "queued";
+  part("phase").textContent = part("phase").hidden ? "" : statusLine(video);
   part("cancel").disabled = video.wanrun.cancelling;
-  part("phase").textContent = bar.hidden ? "" : statusLine(video);
-  if (running) bar.value = live.progress ?? video.progress ?? 0;
-  else bar.removeAttribute("value");
   if (running && live.preview) {
     preview.src = live.preview;
     preview.hidden = false;
