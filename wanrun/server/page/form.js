@@ -17,11 +17,11 @@ let template = "";
 export async function loadModels() {
   const names = (await get("/api/tags")).models.map(({ name }) => name);
   const chosen = fields.model.value;
+  document.getElementById("no-model").hidden = names.length > 0;
+  fields.start.disabled = names.length === 0;
   if (names.join() === [...fields.model.options].map(({ value }) => value).join()) return;
   fields.model.replaceChildren(...names.map((name) => element("option", { value: name }, shortName(name))));
   if (names.includes(chosen)) fields.model.value = chosen;
-  document.getElementById("no-model").hidden = names.length > 0;
-  fields.start.disabled = names.length === 0;
   if (fields.model.value && fields.model.value !== chosen) await loadDefaults();
 }
 
