@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,14 @@ def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert wrong == []
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait for the expression to be true; Playwright's own way is eval, which the page's policy refuses."""
+    patience = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < patience, f"never: {expression}"
+        page.wait_for_timeout(50)
 
 
 def unnamed(page: Page) -> list[str]:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.server.browsing import PATIENCE_MS, chromium, faint, too_wide, unnamed, visiting
+from tests.server.browsing import PATIENCE_MS, chromium, faint, too_wide, unnamed, until, visiting
 from tests.server.serving import Server, start
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -73,7 +73,7 @@ def test_a_video_from_its_prompt_to_the_player(page: Page) -> None:
     assert page.locator("#plan-rows tr").count() >= 3
     page.get_by_role("button", name="Make video").click()
     expect(page.locator("#phase")).to_contain_text(f"of {LONG}")
-    page.wait_for_function(_PICTURE)
+    until(page, _PICTURE)
     fill(page, short, 2)
     page.get_by_role("button", name="Make video").click()
     expect(job(page, short)).to_contain_text("Waiting")
@@ -84,18 +84,18 @@ def test_a_video_from_its_prompt_to_the_player(page: Page) -> None:
     expect(job(page, long)).to_contain_text(f"of {LONG}")
     job(page, long).get_by_role("link").click()
     expect(page.locator("#stage-title")).to_be_focused()
-    page.wait_for_function(_PICTURE)
+    until(page, _PICTURE)
 
     job(page, long).get_by_role("button").click()
     expect(page.locator("#notice")).to_have_text("Cancelled")
     page.locator("#videos a", has_text=short).first.click()
-    page.wait_for_function(_PLAYS)
+    until(page, _PLAYS)
     expect(page.locator("#queue")).to_be_hidden()
 
 
 def test_where_a_video_comes_from_and_its_settings_again(page: Page, finished: dict[str, Any]) -> None:
     page.locator(f"#videos a[href='#{finished['id']}']").click()
-    page.wait_for_function(_PLAYS)
+    until(page, _PLAYS)
     page.get_by_text("Provenance").click()
     for words in ("wan-toy", "sha256", "torch", "32 × 32"):
         expect(page.locator("#origins")).to_contain_text(words)
@@ -197,11 +197,11 @@ def test_a_server_that_asks_for_a_key_and_goes(
         for key in ("wrong", KEY):
             page.get_by_label("API key").fill(key)
             page.get_by_role("button", name="Continue").click()
-        page.wait_for_function(_PLAYS)
+        until(page, _PLAYS)
         expect(page.get_by_label("Width")).not_to_have_value("")
         page.reload()
-        page.wait_for_function(_PLAYS)
-        page.wait_for_function("document.querySelector('#videos img').naturalWidth > 0")
+        until(page, _PLAYS)
+        until(page, "document.querySelector('#videos img').naturalWidth > 0")
     expect(page.locator("#state")).to_contain_text("does not answer")
     opened.__exit__(None, None, None)
 
@@ -218,7 +218,7 @@ def test_it_fits_and_can_be_read(
     }
     with visiting(browser, f"{server.url}/#{finished['id']}", **options) as page:
         expect(page.locator("#plan-sum")).to_contain_text("It fits")
-        page.wait_for_function("document.getElementById('film').readyState >= 2")
+        until(page, "document.getElementById('film').readyState >= 2")
         assert page.evaluate("document.getElementById('film').paused")
         page.get_by_text("More settings").click()
         page.get_by_text("Provenance").click()

@@ -117,6 +117,8 @@ addEventListener("hashchange", () => {
   show();
   visitStage();
 });
+// a link to where the address is already changes nothing, but its reader wants to go there
+document.addEventListener("click", ({ target }) => target.closest(`a[href="${location.hash}"]`) && visitStage());
 
 // somebody may have pulled one meanwhile
 addEventListener("focus", () => loadModels().catch(() => {}));

@@ -1,6 +1,6 @@
 // Tells where a video comes from: what its own file says, in rows of words.
 
-const NAMES = { negative: "Negative prompt", fps: "Frames a second", latent_shape: "Shape of the latents" };
+const NAMES = { negative: "Negative prompt", fps: "Frames a second", latent_shape: "Shape of the latents", vae: "VAE" };
 
 /** [name, value] of everything that decided the video. */
 export function origins({ model, components, adapters, request, sigmas, versions, ...others }) {
@@ -9,7 +9,7 @@ export function origins({ model, components, adapters, request, sigmas, versions
     ...rows(components ?? {}),
     ...(adapters ?? []).map(({ digest, role, scale }) => ["Adapter", `${digest} ${role ?? ""} ${scale}`]),
     ...rows({ sigmas: sigmas?.map((level) => level.toFixed(4)) }),
-    ...rows(versions ?? {}),
+    ...Object.entries(versions ?? {}),
     ...rows(others),
   ];
 }
