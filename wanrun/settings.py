@@ -51,6 +51,7 @@ SETTINGS = (
     Setting("max_loaded", "1", "models that stay loaded at the same time"),
     Setting("max_queue", "64", "jobs that may wait; the next one is refused"),
     Setting("max_pixels", "500000000", "width x height x frames of the largest video that the server makes"),
+    Setting("max_rate", "1000", "requests a second that one address may make, and ten times that at once"),
     Setting("expire", "720h", "time after which finished jobs are deleted with their videos"),
     Setting("outputs", "20GB", "bytes that the server's videos may take; the oldest are deleted"),
 )

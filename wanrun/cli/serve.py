@@ -18,15 +18,10 @@ def serve() -> None:
     """
     # before torch is imported, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
-    from wanrun.server.guard import Policy
+    from wanrun.server.serve import open_policy
     from wanrun.server.serve import serve as run_server
     from wanrun.server.service import open_service
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    policy = Policy(key=settings.get("api_key"))
-    run_server(
-        open_service(),
-        policy,
-        settings.address(),
-        lambda url: click.echo(f"Listening on {url}"),
-    )
+    policy = open_policy()
+    run_server(open_service(), policy, settings.address(), lambda url: click.echo(f"Listening on {url}"))

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from wanrun import __version__
 from wanrun.server import failures, ollama, openai
+from wanrun.server.bodies import Bodies
+from wanrun.server.document import Documented
 from wanrun.server.guard import Guard, Policy
 from wanrun.server.service import Service
 
@@ -28,7 +30,7 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
         finally:
             await asyncio.to_thread(service.close)
 
-    app = FastAPI(
+    app = Documented(
         title="wanrun",
         summary="Local text-to-video: Ollama's API for models, OpenAI's for videos.",
         version=__version__,
@@ -39,5 +41,6 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
     app.include_router(ollama.router(service))
     app.include_router(openai.router(service))
     failures.install(app)
+    app.add_middleware(Bodies)
     app.add_middleware(Guard, policy=policy or Policy())
     return app

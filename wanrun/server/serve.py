@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import signal
 import socket
 from collections.abc import Callable
 
 import uvicorn
 
+from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.server.app import create_app
 from wanrun.server.guard import Policy
@@ -33,6 +35,26 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.to_thread(self._farewell)
         await super().shutdown(sockets)
+
+
+def open_policy() -> Policy:
+    """The guard's policy that the settings describe.
+
+    Raises InvalidRequest without a key on an address that other machines reach.
+    """
+    host, _ = settings.address()
+    policy = Policy(
+        settings.get("api_key"),
+        settings.words("hosts"),
+        settings.words("origins"),
+        settings.number("max_rate"),
+    )
+    if not policy.key and not _is_loopback(host):
+        raise InvalidRequest(
+            f"other machines can reach {host}: set WANRUN_API_KEY, the key that they must send, or listen on "
+            "127.0.0.1"
+        )
+    return policy
 
 
 def serve(service: Service, policy: Policy, address: tuple[str, int], ready: Callable[[str], object]) -> None:
@@ -60,6 +82,13 @@ def serve(service: Service, policy: Policy, address: tuple[str, int], ready: Cal
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         _Server(config, service.scheduler.events.close).run([listening])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -22,6 +22,7 @@ REFUSED = errors(
     s400="What was asked for cannot be done; the message says why, and what can.",
     s401="The API key is missing or wrong.",
     s403="The request comes from a page or for a host that is not this server's.",
+    s408="The body did not arrive.",
     s413="The body is too large.",
     s429="Too many requests.",
 )
