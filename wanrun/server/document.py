@@ -10,7 +10,7 @@ _NOT_OURS = ("HTTPValidationError", "ValidationError")
 
 
 class Documented(FastAPI):
-    """FastAPI documents a 422 of its own for every route with a parameter; ours answer 400 in their own form."""
+    """FastAPI documents a 422 of its own for routes with parameters; ours answer 400 in their own form."""
 
     def openapi(self) -> dict[str, Any]:
         """The document, without what is never answered."""
