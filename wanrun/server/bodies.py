@@ -84,7 +84,7 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _bounded(receive: Receive, headers: Headers, limit: int | None) -> Receive:
-    """``receive`` that raises HTTPException for more than ``limit`` bytes, and for silence before all."""
+    """``receive`` that raises HTTPException for more than ``limit`` bytes of a body, and for silence."""
     read, over = 0, False
     announced = headers.get("content-length", "")
     expected = int(announced[:20]) if announced.isdecimal() else 0
