@@ -11,10 +11,7 @@ from fastapi import FastAPI
 from wanrun import __version__
 from wanrun.server import failures, ollama, openai
 from wanrun.server.bodies import Bodies
-<<<<<<< HEAD
 from wanrun.server.document import Documented
-=======
->>>>>>> h6a
 from wanrun.server.guard import Guard, Policy
 from wanrun.server.service import Service
 
