@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from openai import OpenAI
 
+from tests.server.idle import idle, until
 from tests.server.openai.conftest import QUICK
 from tests.server.orders import order
-from wanrun.server.app import create_app
 from wanrun.server.openai import events as module
-from wanrun.server.scheduler import Options
 from wanrun.server.service import Service
 
 Told = tuple[str, dict[str, Any]]
@@ -42,28 +39,10 @@ def told(response: httpx.Response) -> Iterator[Told]:
 
 
 @contextmanager
-def idle(home: Path) -> Iterator[tuple[Service, httpx.Client]]:
-    """A server in this process whose jobs are not worked on: what is published is the test's to say."""
-    service = Service(home, Options(parallel=0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield service, client
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def served(home: Path) -> Iterator[tuple[Service, httpx.Client]]:
+    """An idle server and a client of it."""
+    with idle(home) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        yield server.service, client
 
 
 def test_a_video_is_followed_to_its_end(http: httpx.Client, openai: OpenAI) -> None:
@@ -87,7 +66,7 @@ def test_a_video_is_followed_to_its_end(http: httpx.Client, openai: OpenAI) -> N
 
 
 def test_who_comes_late_hears_the_latest_at_once(home: Path) -> None:
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         running = replace(job, status="running", phase="denoise", step=2, total=4, rate=0.5, left_s=4.0)
         service.scheduler.events.publish(running, b"picture")
@@ -113,7 +92,7 @@ def test_who_comes_late_hears_the_latest_at_once(home: Path) -> None:
 
 
 def test_who_leaves_is_forgotten(home: Path) -> None:
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         for _ in range(3):
             with client.stream("GET", f"/v1/videos/{job.id}/events") as response:
@@ -129,7 +108,7 @@ def test_many_listen_at_once(home: Path) -> None:
         with client.stream("GET", f"/v1/videos/{job_id}/events") as response:
             ended.append(list(told(response))[-1][0])
 
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         threads = [threading.Thread(target=listen, args=(client, job.id)) for _ in range(50)]
         for thread in threads:
@@ -144,7 +123,7 @@ def test_many_listen_at_once(home: Path) -> None:
 
 def test_silence_is_broken_by_comments(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_HEARTBEAT_S", 0.0)
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         with client.stream("GET", f"/v1/videos/{job.id}/events") as response:
             events = told(response)
@@ -152,7 +131,7 @@ def test_silence_is_broken_by_comments(home: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_process_may_be_at_it(home: Path) -> None:
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         with client.stream("GET", f"/v1/videos/{job.id}/events") as response:
             events = told(response)
@@ -163,7 +142,7 @@ def test_another_process_may_be_at_it(home: Path) -> None:
 
 
 def test_a_video_that_is_deleted_ends_its_stream(home: Path) -> None:
-    with idle(home) as (service, client):
+    with served(home) as (service, client):
         job = service.jobs.create(order())
         with client.stream("GET", f"/v1/videos/{job.id}/events") as response:
             events = told(response)

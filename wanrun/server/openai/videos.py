@@ -51,7 +51,7 @@ def router(service: Service) -> APIRouter:
 
         return await run_in_threadpool(submit)
 
-    @routes.get("", summary="List videos, the newest first")
+    @routes.get("", summary="List videos, the newest first", responses=MISSING)
     def page(
         after: Annotated[
             str | None, Query(description="The id of the last video of the page before.")
