@@ -46,7 +46,7 @@ SETTINGS = (
     Setting("api_key", "", "key that every request to the server must bring", secret=True),
     Setting("hosts", "", "comma-separated names that the server is called by, besides localhost"),
     Setting("origins", "", "comma-separated origins of other web pages that may use the server; * for all"),
-    Setting("private", "off", "on: the server may pull from and push to addresses of private networks"),
+    Setting("private", "auto", "on, off: whether to pull from private networks; auto: not for the server"),
     Setting("keep_alive", "5m", "time that a model stays loaded without work; negative for ever"),
     Setting("max_loaded", "1", "models that stay loaded at the same time"),
     Setting("max_queue", "64", "jobs that may wait; the next one is refused"),
@@ -121,6 +121,11 @@ def switch(key: str) -> bool:
     if value not in ("on", "off"):
         raise InvalidRequest(f"{_BY_KEY[key].variable} must be on or off, not {value[:60]!r}")
     return value == "on"
+
+
+def private() -> bool:
+    """Whether models may come from and go to addresses of private networks, this machine's among them."""
+    return get("private").lower() == "auto" or switch("private")
 
 
 def words(key: str) -> tuple[str, ...]:

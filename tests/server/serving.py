@@ -52,7 +52,7 @@ def start(home: Path, log: Path, **environment: str) -> Iterator[Server]:
             command, env=os.environ | chosen, stdout=subprocess.PIPE, stderr=errors, text=True
         )
     try:
-        yield Server(_url(process), home, process, log)
+        yield Server(_url(process, log), home, process, log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:
@@ -60,9 +60,9 @@ def start(home: Path, log: Path, **environment: str) -> Iterator[Server]:
         process.communicate()
 
 
-def _url(process: subprocess.Popen[str]) -> str:
+def _url(process: subprocess.Popen[str], log: Path) -> str:
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Listening on "):
             return line.removeprefix("Listening on ").strip()
-    raise AssertionError("the server did not start")
+    raise AssertionError(f"the server did not start: {log.read_text()}")

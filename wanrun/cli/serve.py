@@ -18,6 +18,8 @@ def serve() -> None:
     """
     # before torch is imported, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
+    if settings.get("private").lower() == "auto":
+        os.environ["WANRUN_PRIVATE"] = "off"  # anybody may tell a server where to go
     from wanrun.server.serve import open_policy
     from wanrun.server.serve import serve as run_server
     from wanrun.server.service import open_service

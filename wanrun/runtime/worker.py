@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from wanrun import settings
 from wanrun.errors import InvalidRequest, WanrunError
-from wanrun.runtime import runs
+from wanrun.runtime import machine, runs
 from wanrun.runtime.interrupt import Cancelled, Interrupt
 from wanrun.runtime.messages import (
     CANCEL,
@@ -81,8 +81,9 @@ class Worker:
         """Make the video and say how it ended; whether this process can go on."""
         try:
             self._make(task)
-        except Cancelled:
-            return self._end(CANCELLED)
+        except Cancelled as cancelled:
+            # what was being imported would stay half there
+            return self._end(CANCELLED) and not imports(cancelled)
         except WanrunError as error:
             return self._end(FAILED, str(error))
         except Exception as error:
@@ -101,6 +102,8 @@ class Worker:
                 run = runs.find(settings.home(), task.run_id)
                 bundle = resolve(open_store(), runs.model(run))
                 request = runs.request(run, bundle)
+                if machine.load(task.device) is None:
+                    self._progress("measuring the machine", 0, 0)
                 resident = _resident(bundle, request, task.device)
                 described = pipeline.provenance(bundle, request)
             with open_writer(task.output, request.fps, task.format, described) as writer:
@@ -129,6 +132,11 @@ class Worker:
     def _say(self, kind: bytes, payload: bytes = b"") -> None:
         with self._interrupt.held():  # half a frame would be the end of the conversation
             write_frame(self._answers, kind, payload)
+
+
+def imports(error: BaseException) -> bool:
+    """Whether ``error`` came while a module was being imported."""
+    return any(frame.f_code.co_name == "<module>" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _resident(bundle: Bundle, request: GenerationRequest, device: str) -> int | None:

@@ -20,7 +20,9 @@ from wanrun.server.failures import failure
 _LARGE, _SMALL = 64 << 20, 4 << 20
 #: Where pictures may be sent along.
 _PICTURES = ("/api/generate", "/v1/")
-_DEPTH = 64
+#: No route takes another method's body.
+_WITH_BODY = ("POST", "DELETE")
+_DEPTH, _DIGITS = 64, 300
 #: A client that sends nothing for this long has gone, or wants to keep the server busy.
 _SILENCE_S = 60.0
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -35,7 +37,7 @@ class Bodies:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
@@ -68,7 +70,7 @@ def check(body: bytes) -> None:
         depth += 1 if bracket in b"[{" else -1
         if depth > _DEPTH:
             raise ValueError(f"JSON may be nested {_DEPTH} deep at most")
-    found = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
+    found = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite, parse_int=_short)
     if not isinstance(found, dict):
         raise ValueError("the request body must be a JSON object")
     if _SURROGATE.search(body):
@@ -134,6 +136,12 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _short(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"{text[:30]}… is too large a number")
+    return int(text)
 
 
 def _finite(text: str) -> Any:

@@ -85,6 +85,10 @@ class Scheduler:
             self._wake()
         return job
 
+    def load(self, model: str, keep_alive_s: float | None = None) -> None:
+        """Have a worker ready for ``model`` before there is a job; it stays ``keep_alive_s``."""
+        self.workers.load(model, self.options.keep_alive_s if keep_alive_s is None else keep_alive_s)
+
     def cancel(self, job_id: str) -> Job:
         """As ``Jobs.cancel``; a running job stops within one block of its transformer."""
         job = self.jobs.cancel(job_id)

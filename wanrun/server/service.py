@@ -50,13 +50,17 @@ class Service:
         ``asked`` is as in ``wanrun.request.resolve``. Raises InvalidRequest with every mistake.
         """
         request = resolve_request(self.bundle(name), prompt, asked)
+        self.check_size(request)
+        return request
+
+    def check_size(self, request: GenerationRequest) -> None:
+        """Raises InvalidRequest for a video that is larger than this server makes."""
         pixels, most = request.width * request.height * request.frames, settings.number("max_pixels")
         if pixels > most:
             raise InvalidRequest(
                 f"{request.width}x{request.height} with {request.frames} frames is {pixels} pixels, and this "
                 f"server makes at most {most} (WANRUN_MAX_PIXELS): ask for a smaller size or fewer frames"
             )
-        return request
 
     def submit(self, order: Order, keep_alive_s: float | None = None) -> Job:
         """As ``Scheduler.submit``."""

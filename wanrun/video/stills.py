@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,13 +47,20 @@ def spritesheet(path: Path, frames: int) -> bytes:
     return _encoded(contact_sheet(sprites, COLUMNS, gap=0), "jpeg")
 
 
+def same_frames(one: Path, other: Path) -> bool:
+    """Whether two videos show the same, bit by bit; raises as ``first_frame``."""
+    with closing(_frames(one)) as frames, closing(_frames(other)) as others:
+        pairs = zip_longest(frames, others)
+        return all(a is not None and b is not None and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
 def _first(path: Path) -> Frame:
     for frame in _frames(path):
         return frame
     raise FormatError(f"{path.name} has no frames")
 
 
-def _frames(path: Path) -> Iterator[Frame]:
+def _frames(path: Path) -> Generator[Frame]:
     try:
         with av.open(str(path), format=path.suffix.removeprefix(".")) as container:
             for frame in container.decode(video=0):
