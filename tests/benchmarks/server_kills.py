@@ -143,8 +143,10 @@ def everything(http: httpx.Client) -> list[dict[str, Any]]:
     """All videos, page by page."""
     found: list[dict[str, Any]] = []
     while True:
-        after = {"after": found[-1]["id"]} if found else {}
-        page = http.get("/v1/videos", params={"limit": 100, "order": "asc"} | after).json()
+        params: dict[str, str | int] = {"limit": 100, "order": "asc"}
+        if found:
+            params["after"] = found[-1]["id"]
+        page = http.get("/v1/videos", params=params).json()
         found += page["data"]
         if not page["has_more"]:
             return found
@@ -152,7 +154,7 @@ def everything(http: httpx.Client) -> list[dict[str, Any]]:
 
 def given_up(video: dict[str, Any]) -> bool:
     """Whether its worker was killed too often."""
-    return video["status"] == "failed" and video["error"]["message"].startswith(_GIVEN_UP)
+    return video["status"] == "failed" and str(video["error"]["message"]).startswith(_GIVEN_UP)
 
 
 def verdict(listed: list[dict[str, Any]], clients: list[Client], videos: Path) -> list[str]:
@@ -213,9 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
             problems = verdict(listed, clients, home / "videos")
         server.process.terminate()
         server.process.wait()
-    say(
-        f"{killed['server']} servers and {killed['worker']} workers killed in {time.monotonic() - begun:.0f} s"
-    )
+    took_s = time.monotonic() - begun
+    say(f"{killed['server']} servers and {killed['worker']} workers killed in {took_s:.0f} s")
     say(f"{len(listed)} videos, {sum(map(given_up, listed))} of them given up, {len(problems)} problems")
     for problem in problems:
         say(f"  {problem}")
