@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from wanrun import __version__
 from wanrun.server import failures, ollama, openai, pages
 from wanrun.server.bodies import Bodies
+from wanrun.server.document import Documented
 from wanrun.server.guard import Guard, Policy
 from wanrun.server.service import Service
 
@@ -29,7 +30,7 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
         finally:
             await asyncio.to_thread(service.close)
 
-    app = FastAPI(
+    app = Documented(
         title="wanrun",
         summary="Local text-to-video: Ollama's API for models, OpenAI's for videos.",
         version=__version__,

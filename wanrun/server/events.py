@@ -94,11 +94,18 @@ class Subscription:
 
 
 class Events:
-    """Where events are published; it keeps none."""
+    """Where events are published; it keeps the last picture of each job that is not over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: set[Subscription] = set()
+        self._previews: dict[str, bytes] = {}
+
+    @property
+    def listeners(self) -> int:
+        """How many subscriptions there are."""
+        with self._lock:
+            return len(self._subscriptions)
 
     def subscribe(self, job_id: str | None = None, wake: Callable[[], object] = bool) -> Subscription:
         """What happens from now on to one job, or to all; ``wake`` is called when something did."""
@@ -110,13 +117,19 @@ class Events:
     def publish(self, job: Job, preview: bytes | None = None) -> None:
         """Tell those who want to know; never waits for them."""
         with self._lock:
+            if job.over:
+                self._previews.pop(job.id, None)
+            elif preview is not None:
+                self._previews[job.id] = preview
             interested = [each for each in self._subscriptions if each.job_id in (None, job.id)]
         for subscription in interested:
             subscription.put(Event(job, preview))
 
     def tell(self, subscription: Subscription, job: Job) -> None:
-        """Tell one listener what is the case."""
-        subscription.put(Event(job))
+        """Tell one listener what is the case, with the last picture if there is one."""
+        with self._lock:
+            preview = self._previews.get(job.id)
+        subscription.put(Event(job, preview))
 
     def leave(self, subscription: Subscription) -> None:
         """The subscription wants no more."""

@@ -25,7 +25,9 @@ async def follow(scheduler: Scheduler, job_id: str) -> AsyncGenerator[Event]:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(woken.set)
 
-    with await asyncio.to_thread(scheduler.subscribe, job_id, wake) as events:
+    with scheduler.events.subscribe(job_id, wake) as events:
+        # after subscribing, so that its end is not missed in between
+        scheduler.events.tell(events, await asyncio.to_thread(scheduler.jobs.get, job_id))
         while True:
             woken.clear()
             while (event := events.next(0)) is not None:

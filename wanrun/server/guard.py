@@ -100,7 +100,9 @@ class Guard:
                     headers["Access-Control-Allow-Origin"] = origin
                     headers["Access-Control-Allow-Methods"] = _METHODS
                     headers["Access-Control-Allow-Headers"] = _HEADERS
-                    headers["Access-Control-Expose-Headers"] = "Content-Range, ETag, Retry-After"
+                    headers["Access-Control-Expose-Headers"] = (
+                        "Content-Range, ETag, Retry-After, openai-poll-after-ms, wanrun-video-id"
+                    )
                     headers["Access-Control-Max-Age"] = "600"
             await send(message)
 

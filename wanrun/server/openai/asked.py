@@ -49,7 +49,9 @@ class Asked(BaseModel):
 
     model: Model
     prompt: Prompt
-    size: Size | None = Field(None, description="WIDTHxHEIGHT in pixels; sides become multiples of 16 or 32.")
+    size: Size | None = Field(
+        None, description="WIDTHxHEIGHT, each 16 to 4096 pixels; sides become multiples of 16 or 32."
+    )
     negative_prompt: Annotated[str, Field(max_length=32_000)] | None = Field(
         None, description="What the video should not show."
     )

@@ -70,6 +70,9 @@ def _explained(error: ValidationError, model: type[BaseModel]) -> InvalidParamet
         )
     if first["type"] == "missing":
         return InvalidParameter(name, f"{name} is required")
+    if first["type"] == "string_pattern_mismatch":
+        expected = (model.model_fields[name].description or "").partition(";")[0]
+        return InvalidParameter(name, f"{name} must be {expected}{_given(first['input'])}")
     message = first["msg"].removeprefix("Input ").removeprefix("should ")
     said = message if message.startswith(("is ", "must ")) else f"must {message[:1].lower()}{message[1:]}"
     return InvalidParameter(name, f"{name} {said}{_given(first['input'])}")

@@ -23,7 +23,21 @@ from wanrun.server.service import Service
 #: Proxies and browsers give a connection up on which nothing is said for a minute or less.
 _HEARTBEAT_S = 15.0
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["progress", "done"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [Progress.model_json_schema(), {"$ref": "#/components/schemas/Video"}]
+            },
+        },
+    },
+}
+_STREAM = {"text/event-stream": {"schema": _EVENT}}
 
 
 def router(service: Service) -> APIRouter:
@@ -37,8 +51,8 @@ def router(service: Service) -> APIRouter:
         responses=MISSING | {200: {"content": _STREAM, "description": "Server-sent events."}},
     )
     async def events(video_id: str) -> StreamingResponse:
-        """``progress`` events, the first at once, with the state as ``Progress`` in JSON; then one ``done``
-        with the video object, after which the stream ends. Comments come where nothing happens for long.
+        """``progress`` events, the first at once; then one ``done`` with the video object, after which the
+        stream ends. Comments come where nothing happens for long.
         """
         await run_in_threadpool(service.jobs.get, video_id)
         return StreamingResponse(_stream(service, video_id), 200, _HEADERS, "text/event-stream")

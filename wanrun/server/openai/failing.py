@@ -22,15 +22,20 @@ REFUSED = errors(
     s400="What was asked for cannot be done; the message says why, and what can.",
     s401="The API key is missing or wrong.",
     s403="The request comes from a page or for a host that is not this server's.",
-    s413="The body is too large.",
     s429="Too many requests.",
 )
 #: For routes that name a video or a model.
 MISSING = errors(s404="There is no such video or model.")
+#: For routes that may have a body.
+SENT = errors(s408="The body did not arrive.", s413="The body is too large.")
 #: For routes that make a job.
-ORDERING = MISSING | errors(
-    s422="The Idempotency-Key came with another request before.",
-    s503="The queue is full; Retry-After says when to come back.",
+ORDERING = (
+    MISSING
+    | SENT
+    | errors(
+        s422="The Idempotency-Key came with another request before.",
+        s503="The queue is full; Retry-After says when to come back.",
+    )
 )
 #: For routes that wait for a video.
 WAITING = ORDERING | errors(s500="The video could not be made; the message says why.")

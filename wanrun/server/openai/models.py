@@ -27,7 +27,7 @@ def router(service: Service) -> APIRouter:
         for entry in service.store.list():
             if entry.name == name:
                 return _card(entry, model)
-        raise ModelNotFound(f"model '{name}' not found: GET /v1/models lists those that there are")
+        raise ModelNotFound(f"model '{name}' not found: the list of models has those that there are")
 
     return routes
 

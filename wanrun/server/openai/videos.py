@@ -13,7 +13,7 @@ from wanrun.server.job import Job
 from wanrun.server.openai.answers import Video, VideoDeleted, VideoList
 from wanrun.server.openai.asked import AskedVideo
 from wanrun.server.openai.body import body_schema, read
-from wanrun.server.openai.failing import MISSING, ORDERING
+from wanrun.server.openai.failing import MISSING, ORDERING, SENT
 from wanrun.server.openai.orders import video_order
 from wanrun.server.openai.present import poll_after_ms, video
 from wanrun.server.service import Service
@@ -51,7 +51,7 @@ def router(service: Service) -> APIRouter:
 
         return await run_in_threadpool(submit)
 
-    @routes.get("", summary="List videos, the newest first")
+    @routes.get("", summary="List videos, the newest first", responses=MISSING)
     def page(
         after: Annotated[
             str | None, Query(description="The id of the last video of the page before.")
@@ -68,12 +68,12 @@ def router(service: Service) -> APIRouter:
     def retrieve(video_id: str, response: Response) -> Video:
         return shown(service.jobs.get(video_id), response)
 
-    @routes.post("/{video_id}/cancel", summary="Cancel a video", responses=MISSING)
+    @routes.post("/{video_id}/cancel", summary="Cancel a video", responses=MISSING | SENT)
     def cancel(video_id: str, response: Response) -> Video:
         """One that waits is cancelled at once, one that is being made in a moment; others stay."""
         return shown(service.scheduler.cancel(video_id), response)
 
-    @routes.delete("/{video_id}", summary="Delete a video", responses=MISSING)
+    @routes.delete("/{video_id}", summary="Delete a video", responses=MISSING | SENT)
     async def delete(video_id: str) -> VideoDeleted:
         """One that is being made is cancelled first."""
         job = await run_in_threadpool(service.scheduler.cancel, video_id)
