@@ -118,7 +118,9 @@ addEventListener("hashchange", () => {
   visitStage();
 });
 // a link to where the address is already changes nothing, but its reader wants to go there
-document.addEventListener("click", ({ target }) => target.closest(`a[href="${location.hash}"]`) && visitStage());
+document.addEventListener("click", ({ target }) => {
+  if (target.closest("a")?.getAttribute("href") === location.hash) visitStage();
+});
 
 // somebody may have pulled one meanwhile
 addEventListener("focus", () => loadModels().catch(() => {}));
