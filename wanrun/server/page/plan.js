@@ -39,17 +39,15 @@ function show(plan) {
     ? `${bytes(plan.peak_ram_bytes)} of memory and ${bytes(plan.peak_vram_bytes)} on the device`
     : `${bytes(plan.peak_ram_bytes)} of memory`;
   const others = (plan.suggestions ?? []).map(({ changes }) => changes).filter(offers);
-  const verdict = plan.fits ? `About ${duration(plan.seconds)}, ${memory}. It fits.` : refusal(plan, others.length);
-  say([verdict, ...plan.notes].join("\n"), !plan.fits);
+  // the reason's other lines say what to type in a terminal
+  const verdict = plan.fits
+    ? `About ${duration(plan.seconds)}, ${memory}. It fits.`
+    : `It does not fit: ${plan.reason.split("\n")[0]}`;
+  say([verdict, ...plan.notes, ...(others.length ? ["It fits with:"] : [])].join("\n"), !plan.fits);
   ways.replaceChildren(...others.map(way));
   ways.hidden = others.length === 0;
   rows.replaceChildren(...plan.phases.map(row));
   table.hidden = false;
-}
-
-/** The reason's first line; the others say what to type in a terminal. */
-function refusal({ reason }, others) {
-  return `It does not fit: ${reason.split("\n")[0]}${others ? " It fits with:" : ""}`;
 }
 
 function row({ name, seconds, ram_bytes, vram_bytes }) {
