@@ -5,6 +5,7 @@ No path of this machine is ever taken from a request, and none is told.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -66,7 +67,7 @@ def router(service: Service) -> APIRouter:
     )
     async def create(asked: AskedCreate, request: Request) -> Response:
         name = parsed(asked.wanted)
-        modelfile = _modelfile(service.store, asked)
+        modelfile = await asyncio.to_thread(_modelfile, service.store, asked)
         return await answer(_making(service.store, name, asked, modelfile), asked.stream, request)
 
     return routes
@@ -78,11 +79,8 @@ def _making(store: Store, name: Name, asked: AskedCreate, modelfile: Modelfile) 
             lambda phase, done, total: tell({"status": phase, "completed": done, "total": total})
         )
         tell({"status": "gathering model components"})
-        try:
-            # what lies in the folder of blobs can be no name of a model
-            creation.create(store, name, modelfile, store.blobs, progress)
-        except ModelNotFound:
-            raise missing(asked.from_ or "") from None
+        # what lies in the folder of blobs can be no name of a model
+        creation.create(store, name, modelfile, store.blobs, progress)
         for digest in (*(asked.files or {}).values(), *(asked.adapters or {}).values()):
             leases.release(store.home, lease_of(Digest.parse(digest)))
         for layer in store.manifest(name).layers:
@@ -100,7 +98,7 @@ def _modelfile(store: Store, asked: AskedCreate) -> Modelfile:
         raise InvalidRequest("neither 'from' or 'files' was specified")
     licenses = [asked.license] if isinstance(asked.license, str) else asked.license or []
     return Modelfile(
-        from_=str(parsed(asked.from_)) if asked.from_ else None,
+        from_=_parent(store, asked.from_) if asked.from_ else None,
         components=tuple(_component(store, *each) for each in (asked.files or {}).items()),
         adapters=tuple(_adapter(store, *each) for each in (asked.adapters or {}).items()),
         parameters=_parameters(asked.parameters or {}),
@@ -110,6 +108,16 @@ def _modelfile(store: Store, asked: AskedCreate) -> Modelfile:
         licenses=tuple(licenses),
         requires=asked.requires,
     )
+
+
+def _parent(store: Store, text: str) -> str:
+    """The name of the model to build on, which is here or shipped: nothing is downloaded for it."""
+    name = parsed(text)
+    try:
+        creation.describe(store, name)
+    except ModelNotFound:
+        raise missing(text) from None
+    return str(name)
 
 
 def _component(store: Store, file: str, digest: str) -> ComponentLine:
