@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.runtime.machines import keep
 from wanrun.store import pulling
 from wanrun.store.creation import quiet
 from wanrun.store.store import Store
@@ -26,7 +27,8 @@ class Served:
 
 
 def stored(home: Path) -> Path:
-    """``home`` with wan-toy in its store."""
+    """``home`` with wan-toy in its store, on a machine that was measured."""
+    keep(home, "cpu")
     pulling.pull(Store(home), "wan-toy", quiet)
     return home
 
