@@ -25,6 +25,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "WANRUN_API_KEY": "s3cret-k3y",
         "WANRUN_HOSTS": "films.example",
         "WANRUN_ORIGINS": "https://friend.example",
+        "WANRUN_MAX_QUEUE": "1",
     }
     with serving(tmp_path_factory.mktemp("locked"), **chosen) as started:
         yield started
@@ -337,6 +338,19 @@ def test_nothing_is_told_of_where_things_lie(http: httpx.Client, server: Server)
         assert str(server.home) not in text
         assert "Traceback" not in text
         assert "/work" not in text
+
+
+def test_who_queues_too_much(locked: Server) -> None:
+    """One is made, one waits, and the next is told when to come back."""
+    order = {"model": "wan-toy", "prompt": "x", "size": "32x32", "num_frames": 5, "num_inference_steps": 900}
+    with httpx.Client(base_url=locked.url, headers={"Authorization": "Bearer s3cret-k3y"}) as client:
+        statuses = [client.post("/v1/videos", json=order).status_code for _ in range(3)]
+        busy = client.post("/api/generate", json={"model": "wan-toy", "prompt": "x", "stream": False})
+        assert (statuses[0], statuses[-1], busy.status_code) == (200, 503, 503)
+        assert busy.json() == {"error": "server busy, please try again.  maximum pending requests exceeded"}
+        assert int(busy.headers["retry-after"]) > 0
+        for video in client.get("/v1/videos").json()["data"]:
+            client.delete(f"/v1/videos/{video['id']}")
 
 
 def test_who_asks_too_often(tmp_path: Path) -> None:
