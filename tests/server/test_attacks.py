@@ -46,7 +46,8 @@ def raw(server: Server, data: bytes) -> bytes:
         answer = b""
         with suppress(ConnectionError):  # it hangs up on what it does not read
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # it has hung up already
+                connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
                 answer += chunk
         return answer
@@ -140,7 +141,7 @@ def test_without_the_key(locked: Server) -> None:
         for path in ("/page/../api/tags", "//api/tags", "/page/%2e%2e/api/tags", "/api/tags?key=s3cret-k3y"):
             assert stranger.get(path).status_code in (401, 404), path
         for guess in guesses:
-            refused = stranger.get("/api/tags", headers={"Authorization": guess.encode("latin-1")})
+            refused = stranger.get("/api/tags", headers={b"Authorization": guess.encode("latin-1")})
             assert refused.status_code == 401, guess
             assert refused.headers["www-authenticate"] == "Bearer"
             assert "s3cret" not in refused.text
@@ -197,7 +198,7 @@ def test_names_that_are_paths(http: httpx.Client, server: Server, name: str) -> 
         body = {"model": name, "from": "wan-toy", "source": name, "destination": name, "stream": False}
         answer = http.request("DELETE" if path == "delete" else "POST", f"/api/{path}", json=body)
         assert answer.status_code == 400, (path, answer.text)
-        assert b"\r\nset-cookie" not in answer.headers.raw
+        assert "set-cookie" not in answer.headers
     assert files(server.home.parent) == before
 
 
