@@ -102,7 +102,7 @@ def size(key: str) -> int:
 def duration(key: str) -> float:
     """The seconds of ``key``: a Go duration such as 1h30m, or a number of seconds; negative for ever."""
     value, name = get(key), _BY_KEY[key].variable
-    if re.fullmatch(r"-?\d{1,12}", value):
+    if re.fullmatch(r"-?[0-9]{1,12}", value):
         return float(value)
     return parse_duration(value, name)
 
@@ -110,7 +110,7 @@ def duration(key: str) -> float:
 def number(key: str) -> int:
     """The whole number of ``key``, at least 1."""
     value = get(key)
-    if not re.fullmatch(r"\d{1,15}", value) or not int(value):
+    if not re.fullmatch(r"[0-9]{1,15}", value) or not int(value):
         raise InvalidRequest(f"{_BY_KEY[key].variable} must be a whole number above 0, not {value[:60]!r}")
     return int(value)
 
@@ -136,7 +136,7 @@ def words(key: str) -> tuple[str, ...]:
 def address() -> tuple[str, int]:
     """Where the server listens: host and port, from ``[http://]host[:port]``."""
     value = get("host")
-    match = re.fullmatch(r"(?:http://)?(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*)(?::(\d{1,5}))?/?", value)
+    match = re.fullmatch(r"(?:http://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?/?", value)
     if match is None or int(match[2] or 0) > 65_535:
         raise InvalidRequest(f"WANRUN_HOST must be HOST:PORT, such as 127.0.0.1:11435, not {value[:60]!r}")
     return match[1].strip("[]") or "127.0.0.1", int(match[2] or 11_435)
@@ -161,7 +161,7 @@ def parse_size(text: str, name: str) -> int:
 
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_PART = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 
 
 def parse_duration(text: str, name: str) -> float:

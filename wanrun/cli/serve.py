@@ -24,6 +24,6 @@ def serve() -> None:
     from wanrun.server.serve import serve as run_server
     from wanrun.server.service import open_service
 
+    policy, service = open_policy(), open_service()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    policy = open_policy()
-    run_server(open_service(), policy, settings.address(), lambda url: click.echo(f"Listening on {url}"))
+    run_server(service, policy, settings.address(), lambda url: click.echo(f"Listening on {url}"))

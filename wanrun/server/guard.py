@@ -61,6 +61,9 @@ class Guard:
         path, host, origins = scope["path"], headers.get("host", ""), headers.getlist("origin")
         if not path.startswith("/"):
             return failure(path, 400, "the request's target must be a path")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # a proxy before us may go by the other one (RFC 9112, section 6.1)
+            return failure(path, 400, "a body has one length", {"Connection": "close"})
         if not names_server(host, self._policy.hosts):
             return failure(path, 403, "this server is not called so: set WANRUN_HOSTS to the names it has")
         if not all(may_ask(origin, host, self._policy.origins) for origin in origins):

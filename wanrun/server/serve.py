@@ -15,11 +15,10 @@ from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.server.app import create_app
 from wanrun.server.guard import Policy
+from wanrun.server.protocol import HEADERS_S, Protocol
 from wanrun.server.service import Service
 
 _BACKLOG = 1024
-#: A connection that asks for nothing is closed after so long; longer than most clients keep theirs.
-_IDLE_S = 75
 _HEADER_BYTES = 64 << 10
 #: What a client that does not listen is given to take its answer when the server ends.
 _FAREWELL_S = 5
@@ -65,13 +64,13 @@ def serve(service: Service, policy: Policy, address: tuple[str, int], ready: Cal
     listening = _listen(*address)
     config = uvicorn.Config(
         create_app(service, policy),
-        http="h11",
+        http=Protocol,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=_IDLE_S,
+        timeout_keep_alive=int(HEADERS_S),
         timeout_graceful_shutdown=_FAREWELL_S,
         h11_max_incomplete_event_size=_HEADER_BYTES,
     )

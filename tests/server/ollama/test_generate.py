@@ -7,6 +7,7 @@ import io
 import json
 import time
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,6 +43,11 @@ def test_steps_then_the_video(http: httpx.Client) -> None:
     assert (video["mime"], video["id"]) == ("video/mp4", last["id"])
     data = http.get(video["url"]).content
     assert (len(data), hashlib.sha256(data).hexdigest()) == (video["size"], video["sha256"])
+
+
+def test_torch_is_the_workers_alone(http: httpx.Client, server: Server) -> None:
+    assert lines(http, steps=1)[-1]["done"]
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_one_answer_without_a_stream(http: httpx.Client) -> None:
