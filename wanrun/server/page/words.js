@@ -10,6 +10,7 @@ const PHASES = {
   low_noise: "Denoising, low noise",
   vae: "Decoding",
   tiny: "Decoding, tiny",
+  writing: "Writing the file",
 };
 
 export function phase(name) {
