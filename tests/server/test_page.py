@@ -10,8 +10,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.runtime.machines import keep
 from tests.server.browsing import PATIENCE_MS, chromium, faint, too_wide, unnamed, until, visiting
+from tests.server.idle import idle
+from tests.server.orders import order
 from tests.server.serving import Server, start
+from wanrun.store import pulling
+from wanrun.store.creation import quiet
+from wanrun.store.store import Store
 
 expect.set_options(timeout=PATIENCE_MS)
 KEY = "a key that nobody guesses"
@@ -186,6 +192,30 @@ def test_mistakes_are_said(page: Page) -> None:
     page.get_by_role("button", name="defaults").click()
     expect(page.get_by_label("Sampler")).not_to_have_value("nothing")
     expect(page.locator("#plan-sum")).to_contain_text("It fits")
+
+
+def test_what_fits_instead_and_what_is_older(
+    browser: Browser, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANRUN_MEMORY", "300MB")
+    keep(home)
+    pulling.pull(Store(home), "wan-toy", quiet)
+    with idle(home, queue=200) as server:
+        jobs = server.service.jobs
+        for _ in range(103):
+            jobs.cancel(jobs.create(order()).id)
+        with visiting(browser, server.url, **DESK) as page:
+            expect(page.locator("#videos li")).to_have_count(100)
+            page.get_by_role("button", name="Show older videos").click()
+            expect(page.locator("#videos li")).to_have_count(103)
+            fill(page, "a red ball", 2)
+            for side in ("Width", "Height"):
+                page.get_by_label(side).fill("512")
+            expect(page.locator("#plan-sum")).to_contain_text("It does not fit")
+            page.locator("#plan-ways button").first.click()
+            expect(page.locator("#plan-sum")).to_contain_text("It fits")
+            expect(page.get_by_label("Width")).not_to_have_value("512")
+            expect(page.get_by_role("button", name="Make video")).to_be_focused()
 
 
 def test_a_server_that_asks_for_a_key_and_goes(
