@@ -208,6 +208,8 @@ def test_what_fits_instead_and_what_is_older(
             expect(page.locator("#videos li")).to_have_count(100)
             page.get_by_role("button", name="Show older videos").click()
             expect(page.locator("#videos li")).to_have_count(103)
+            jobs.cancel(jobs.create(order()).id)
+            expect(page.locator("#videos li")).to_have_count(104)
             fill(page, "a red ball", 2)
             for side in ("Width", "Height"):
                 page.get_by_label(side).fill("512")

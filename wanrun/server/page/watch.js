@@ -45,6 +45,8 @@ export async function look() {
   clearTimeout(timer);
   try {
     const page = await get(`/v1/videos?limit=${PAGE}`);
+    // newer ones push others off the page, which then belong to the older ones that are shown
+    if (older.length) older = [...newest.videos.filter(pushedOff(page.data)), ...older];
     newest.videos = page.data;
     if (!older.length) newest.more = page.has_more;
     lost(false);
@@ -66,6 +68,12 @@ export function forget(id) {
 
 export function active({ status }) {
   return status === "queued" || status === "in_progress";
+}
+
+function pushedOff(page) {
+  const listed = new Set(page.map(({ id }) => id));
+  const last = page.at(-1)?.created_at ?? Infinity;
+  return ({ id, created_at }) => !listed.has(id) && created_at <= last;
 }
 
 async function listen(id) {
