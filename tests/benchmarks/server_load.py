@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import sys
 import tempfile
@@ -123,6 +124,12 @@ def memory_bytes(server: Served) -> int:
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon"))
 
 
+def processor_s(server: Served) -> float:
+    """Seconds of a processor that the server has used."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -167,10 +174,11 @@ def measure(server: Served, options: argparse.Namespace) -> None:
     say(f"status call: {', '.join(shown)}")
     video_id = asyncio.run(order(server.port, 1, 0))
     for asked in (options.requests // 10, options.requests - options.requests // 10):
-        before = memory_bytes(server)
+        before, used_s = memory_bytes(server), processor_s(server)
         asyncio.run(status_calls(server.port, video_id, asked))
-        grown = memory_bytes(server) - before
+        grown, used_s = memory_bytes(server) - before, processor_s(server) - used_s
         say(f"memory {before / 1e6:.1f} MB, and {grown / 1e6:+.2f} MB after {asked} requests")
+    say(f"a status call takes {1000 * used_s / asked:.2f} ms of the server's processor")
 
 
 if __name__ == "__main__":

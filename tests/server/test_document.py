@@ -93,19 +93,19 @@ def operations(document: BaseSchema) -> list[Operation]:
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_any_request_is_answered_as_documented(document: BaseSchema, mode: GenerationMode) -> None:
     for operation in operations(document):
-        ask(operation, mode, lambda case: None, 10)
+        ask(operation, mode, lambda case: None, 5)
 
 
 def test_videos_are_answered_as_documented(document: BaseSchema, known: dict[str, str]) -> None:
     for operation in operations(document):
         if operation.path.startswith("/v1/videos/{video_id}") and operation.method == "get":
             for video_id in known.values():
-                ask(operation, GenerationMode.POSITIVE, partial(_name, video_id), 10)
+                ask(operation, GenerationMode.POSITIVE, partial(_name, video_id), 5)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_orders_are_answered_as_documented(document: BaseSchema, mode: GenerationMode) -> None:
-    ask(document["/v1/videos"]["POST"], mode, _order, 60)
+    ask(document["/v1/videos"]["POST"], mode, _order, 30)
 
 
 def _name(video_id: str, case: Asked) -> None:

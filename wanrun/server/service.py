@@ -66,9 +66,9 @@ class Service:
         """As ``Scheduler.submit``."""
         return self.scheduler.submit(order, keep_alive_s)
 
-    def follow(self, job_id: str) -> AsyncGenerator[Event]:
+    def follow(self, job_id: str, pause_s: float = 0.0) -> AsyncGenerator[Event]:
         """As ``wanrun.server.following.follow``."""
-        return follow(self.scheduler, job_id)
+        return follow(self.scheduler, job_id, pause_s)
 
     def __enter__(self) -> Self:
         self.start()

@@ -55,8 +55,10 @@ def test_a_video_is_followed_to_its_end(http: httpx.Client, openai: OpenAI) -> N
     progress = [data["progress"] for _, data in events]
     assert progress == sorted(progress)
     assert progress[-1] == 100
-    phases = list(dict.fromkeys(data["phase"] for _, data in events[:-1] if data["phase"]))
-    assert phases == ["text", "denoise", "decode"]
+    # what happens at once is one event, so that a phase may be left out
+    phases = list(dict.fromkeys(data["phase"] for _, data in events[:-1]))
+    assert "denoise" in phases
+    assert phases == [phase for phase in ("", "text", "denoise", "decode") if phase in phases]
     pictures = [data["preview"] for _, data in events[:-1] if "preview" in data]
     assert pictures
     assert base64.b64decode(pictures[0].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")

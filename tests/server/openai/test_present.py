@@ -65,6 +65,9 @@ def test_numbers_are_within_their_ranges(phase: str, step: int, total: int, left
 def test_who_waits_for_long_asks_seldom() -> None:
     asked = [poll_after_ms(replace(RUNNING, left_s=left_s)) for left_s in (0.1, 40.0, 100.0, 7200.0)]
     assert asked == [500, 2000, 5000, 15_000]
+    waiting = replace(RUNNING, status="queued", started=None, created=100.0)
+    assert [poll_after_ms(waiting, now) for now in (100.0, 160.0, 9000.0)] == [1000, 3000, 15_000]
+    assert poll_after_ms(replace(waiting, status="completed"), 9000.0) == 1000
 
 
 def test_the_object_says_how_a_job_ended(jobs: Jobs) -> None:

@@ -22,6 +22,8 @@ from wanrun.server.service import Service
 
 #: Proxies and browsers give a connection up on which nothing is said for a minute or less.
 _HEARTBEAT_S = 15.0
+#: Nobody reads faster, and small models make more steps than that.
+_PAUSE_S = 0.25
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _EVENT = {
     "type": "object",
@@ -64,7 +66,7 @@ async def _stream(service: Service, video_id: str) -> AsyncIterator[str]:
     told: Job | None = None
     said = time.monotonic()
     try:
-        async with aclosing(service.follow(video_id)) as events:
+        async with aclosing(service.follow(video_id, _PAUSE_S)) as events:
             async for event in events:
                 if event.job.over:
                     yield await run_in_threadpool(_done, service, event.job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -59,11 +60,17 @@ def progress(job: Job) -> int:
     return begin + (end - begin) * min(job.step, job.total) // job.total if job.total else begin
 
 
-def poll_after_ms(job: Job) -> int:
-    """When there will be something new: soon near the end of a phase, and later in one that takes hours."""
-    if job.status != "running" or job.left_s is None:
+def poll_after_ms(job: Job, now: float | None = None) -> int:
+    """When there will be something new: soon near the end of a phase, and later in one that takes hours.
+
+    Without an estimate, what has lasted until ``now``, in seconds since 1970, is taken to last as long again.
+    """
+    if job.over:
         return _USUAL_MS
-    return min(_LATEST_MS, max(_SOONEST_MS, round(1000 * job.left_s / _ASKS)))
+    left_s, soonest = job.left_s, _SOONEST_MS
+    if left_s is None or job.status == "queued":
+        left_s, soonest = (time.time() if now is None else now) - (job.started or job.created), _USUAL_MS
+    return min(_LATEST_MS, max(soonest, round(1000 * left_s / _ASKS)))
 
 
 def _details(job: Job, jobs: Jobs) -> Details:

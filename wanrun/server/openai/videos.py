@@ -15,6 +15,7 @@ from wanrun.server.openai.asked import AskedVideo
 from wanrun.server.openai.body import body_schema, read
 from wanrun.server.openai.failing import MISSING, ORDERING, SENT
 from wanrun.server.openai.orders import video_order
+from wanrun.server.openai.polling import Polling
 from wanrun.server.openai.present import poll_after_ms, video
 from wanrun.server.service import Service
 
@@ -35,9 +36,11 @@ def router(service: Service) -> APIRouter:
     """The routes of videos as objects."""
     routes = APIRouter(prefix="/videos")
 
+    polling = Polling()
+
     def shown(job: Job, response: Response | None = None) -> Video:
         if response is not None:
-            response.headers["openai-poll-after-ms"] = str(poll_after_ms(job))
+            response.headers["openai-poll-after-ms"] = str(polling.after_ms(poll_after_ms(job)))
         return video(job, service.jobs, service.scheduler.options.expire_s)
 
     @routes.post(
