@@ -54,7 +54,7 @@ def test_jobs_are_listed_shown_cancelled_and_deleted(asked: httpx.Client) -> Non
     header, newest, older = done("jobs").splitlines()
     assert header.split() == ["ID", "STATUS", "MODEL", "PROMPT", "CREATED"]
     assert (newest.split()[0], older.split()[0]) == (made[1], made[0])
-    assert len(done("jobs", "list", "-n", 1).splitlines()) == 2
+    assert len(done("jobs", "list", "-n", "1").splitlines()) == 2
     assert json.loads(done("jobs", "show", made[0]))["id"] == made[0]
     assert done("jobs", "cancel", *reversed(made)) == "".join(
         f"cancelled '{each}'\n" for each in reversed(made)

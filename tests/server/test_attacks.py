@@ -46,7 +46,8 @@ def raw(server: Server, data: bytes) -> bytes:
         answer = b""
         with suppress(ConnectionError):  # it hangs up on what it does not read
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # it has hung up already
+                connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
                 answer += chunk
         return answer
@@ -140,7 +141,7 @@ def test_without_the_key(locked: Server) -> None:
         for path in ("/page/../api/tags", "//api/tags", "/page/%2e%2e/api/tags", "/api/tags?key=s3cret-k3y"):
             assert stranger.get(path).status_code in (401, 404), path
         for guess in guesses:
-            refused = stranger.get("/api/tags", headers={"Authorization": guess.encode("latin-1")})
+            refused = stranger.get("/api/tags", headers={b"Authorization": guess.encode("latin-1")})
             assert refused.status_code == 401, guess
             assert refused.headers["www-authenticate"] == "Bearer"
             assert "s3cret" not in refused.text
@@ -197,7 +198,7 @@ def test_names_that_are_paths(http: httpx.Client, server: Server, name: str) -> 
         body = {"model": name, "from": "wan-toy", "source": name, "destination": name, "stream": False}
         answer = http.request("DELETE" if path == "delete" else "POST", f"/api/{path}", json=body)
         assert answer.status_code == 400, (path, answer.text)
-        assert b"\r\nset-cookie" not in answer.headers.raw
+        assert "set-cookie" not in answer.headers
     assert files(server.home.parent) == before
 
 
@@ -288,8 +289,7 @@ def test_bodies_that_are_too_large(http: httpx.Client, server: Server) -> None:
     announced = b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n"
     assert raw(server, announced).startswith(b"HTTP/1.1 413 ")
     chunks = (b" " * (1 << 20) for _ in range(70))
-    with suppress(httpx.TransportError):  # the server has hung up, and the client was still writing
-        assert http.post("/api/generate", content=chunks).status_code == 413
+    assert http.post("/api/generate", content=chunks).status_code == 413
     assert http.post("/api/show", content=b'{"model": "' + b"x" * (5 << 20) + b'"}').status_code == 413
     assert http.get("/api/version").status_code == 200
 

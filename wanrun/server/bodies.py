@@ -9,6 +9,7 @@ import asyncio
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -51,6 +52,8 @@ class Bodies:
             if body or path.startswith("/api/"):
                 await asyncio.to_thread(check, body)
         except HTTPException as error:
+            if error.status_code == 413 and _announced(Headers(scope=scope)) <= 2 * limit:
+                await _drain(receive, limit)
             await failure(path, error.status_code, error.detail, {"Connection": "close"})(
                 scope, receive, send
             )
@@ -88,8 +91,7 @@ def _is_json(scope: Scope) -> bool:
 def _bounded(receive: Receive, headers: Headers, limit: int | None) -> Receive:
     """``receive`` that raises HTTPException for more than ``limit`` bytes of a body, and for silence."""
     read, over = 0, False
-    announced = headers.get("content-length", "")
-    expected = int(announced[:20]) if announced.isdecimal() else 0
+    expected = _announced(headers)
 
     async def bounded() -> Message:
         nonlocal read, over
@@ -107,6 +109,23 @@ def _bounded(receive: Receive, headers: Headers, limit: int | None) -> Receive:
         return message
 
     return bounded
+
+
+def _announced(headers: Headers) -> int:
+    """Bytes that the body is said to have, 0 where nothing is said."""
+    text = headers.get("content-length", "")
+    return int(text[:20]) if text.isdecimal() else 0
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Let a client that sends a little too much come to its end: it reads no answer before."""
+    left, more = most, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SILENCE_S):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 async def _whole(receive: Receive) -> bytes:

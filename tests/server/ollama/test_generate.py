@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.server.serving import Server
+from wanrun.video.provenance import read_provenance
 
 SMALL = {"model": "wan-toy", "prompt": "a red ball", "width": 32, "height": 32, "frames": 5, "steps": 2}
 
@@ -43,11 +44,6 @@ def test_steps_then_the_video(http: httpx.Client) -> None:
     assert (video["mime"], video["id"]) == ("video/mp4", last["id"])
     data = http.get(video["url"]).content
     assert (len(data), hashlib.sha256(data).hexdigest()) == (video["size"], video["sha256"])
-
-
-def test_torch_is_the_workers_alone(http: httpx.Client, server: Server) -> None:
-    assert lines(http, steps=1)[-1]["done"]
-    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_one_answer_without_a_stream(http: httpx.Client) -> None:
@@ -145,6 +141,43 @@ def test_a_replay_is_the_same(http: httpx.Client) -> None:
     replayed = http.post("/api/replay", json={"id": made["id"], "stream": False}).json()
     assert replayed["bit_exact"] is True
     assert replayed["video"]["sha256"] == made["video"]["sha256"]
+
+
+TWISTED: tuple[dict[str, Any], ...] = (
+    *(
+        {"width": 1 << 20},
+        {"width": "32"},
+        {"width": None},
+        {"steps": 10**9},
+        {"steps": [1]},
+        {"seed": -1},
+    ),
+    *({"prompt": 7}, {"negative": 7}, {"sampler": "../x"}, {"sampler": "none"}, {"latent_shape": None}),
+    *(
+        {"latent_shape": [1, 1, 1, 1]},
+        {"decoder": "x"},
+        {"precision": "fp1"},
+        {"frames": 6},
+        {"notes": 3},
+    ),
+    *({"boundary": 7}, {"guidance_high": "much"}, {"shift": {}}, {"height": True}),
+)
+
+
+def test_a_replay_of_a_file(http: httpx.Client, server: Server, tmp_path: Path) -> None:
+    made = lines(http, seed=6, steps=1)[-1]
+    (tmp_path / "made.mp4").write_bytes(http.get(made["video"]["url"]).content)
+    found = read_provenance(tmp_path / "made.mp4")
+    replayed = http.post("/api/replay", json={"provenance": found, "stream": False}).json()
+    assert replayed["video"]["sha256"] == made["video"]["sha256"]
+    for part, twisted in (("components", {"vae": "sha256:" + "0" * 64}), ("adapters", None)):
+        refused = http.post("/api/replay", json={"provenance": found | {part: twisted}})
+        assert refused.status_code == 400
+        assert f"is not made of the same {part}" in refused.json()["error"]
+    for change in TWISTED:
+        twisted = found | {"request": found["request"] | change}
+        assert http.post("/api/replay", json={"provenance": twisted}).status_code == 400, change
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_a_replay_of_what_is_not_there(http: httpx.Client) -> None:

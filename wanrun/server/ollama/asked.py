@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -64,7 +65,7 @@ class AskedVideo(Named):
             exclude_none=True, exclude={"model", "name", "prompt", "options", "images", *_NOT_SETTINGS}
         )
         given |= {name: value for name, value in top.items() if value != 0 or name not in _ZERO_IS_NOTHING}
-        return {key: value for key, value in _in_our_words(given, bundle).items() if value is not None}
+        return {key: value for key, value in in_our_words(given, bundle).items() if value is not None}
 
 
 #: Fields of requests that build on this one and are about something else than the video.
@@ -73,7 +74,11 @@ _NOT_SETTINGS = ("stream", "keep_alive", "job", "priority", "format")
 _ZERO_IS_NOTHING = ("width", "height", "steps", "frames", "fps", "seconds")
 
 
-def _in_our_words(given: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
+def in_our_words(given: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
+    """Settings by any name that a client may give them, as ``wanrun.request.resolve`` takes them.
+
+    Raises InvalidRequest for a name or a type that is none; ranges are looked at later.
+    """
     asked: dict[str, Any] = {}
     for name, value in given.items():
         if name in ("width", "height"):

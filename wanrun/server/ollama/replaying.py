@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,9 +11,12 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from wanrun.errors import InvalidRequest
-from wanrun.pipeline import provenance
+from wanrun.modelfile.parameters import PARAMETERS
+from wanrun.pipeline import ingredients
+from wanrun.request import resolve
 from wanrun.runtime.runs import parse_request
 from wanrun.server.job import Job, Order
+from wanrun.server.ollama.asked import in_our_words
 from wanrun.server.ollama.generate import Generated, made
 from wanrun.server.ollama.shapes import Asked, found_or_shipped
 from wanrun.server.ollama.streams import NDJSON, Lines, answer
@@ -72,24 +76,36 @@ def _order(service: Service, asked: AskedReplay) -> tuple[Job | None, Order]:
     if not isinstance(name, str):
         raise InvalidRequest("the provenance names no model")
     bundle = found_or_shipped(service, name)
-    request = _request(described)
-    _check_files(bundle, request, described)
+    _check_files(bundle, described)
+    request = _request(bundle, described)
     service.check_size(request)
     return None, Order(bundle.name, request)
 
 
-def _request(described: dict[str, Any]) -> GenerationRequest:
+def _request(bundle: Bundle, described: dict[str, Any]) -> GenerationRequest:
+    """The request that the provenance describes, checked like one that a client makes."""
+    values = described.get("request")
     try:
-        return parse_request(described.get("request"), "the provenance")
+        wanted = parse_request(values, "the provenance")
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"the provenance's request is not one: {error}") from error
+    if not isinstance(wanted.prompt, str):
+        raise InvalidRequest("the provenance's prompt must be text")
+    given = {
+        name: value for name, value in asdict(wanted).items() if name in (*PARAMETERS, "width", "height")
+    }
+    asked = in_our_words(given | {"negative": wanted.negative}, bundle)
+    # the template is in the prompt already
+    resolved = resolve(replace(bundle, template="{{ prompt }}"), wanted.prompt, asked)
+    if replace(resolved, notes=()) != replace(wanted, notes=()):
+        raise InvalidRequest(f"{bundle.name} does not make what the provenance describes any more")
+    return wanted
 
 
-def _check_files(bundle: Bundle, request: GenerationRequest, described: dict[str, Any]) -> None:
+def _check_files(bundle: Bundle, described: dict[str, Any]) -> None:
     """Another model's bytes would make another video."""
-    own = provenance(bundle, request)
-    for part in ("components", "adapters"):
-        if own[part] != described.get(part):
+    for part, own in ingredients(bundle).items():
+        if own != described.get(part):
             raise InvalidRequest(
                 f"{bundle.name} is not made of the same {part} as the video was: pull it again"
             )
