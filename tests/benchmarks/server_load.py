@@ -1,7 +1,7 @@
 """What clients cost a generation: ``python -m tests.benchmarks.server_load [--rounds 3] [--steps 300]``.
 
 The same video is made alone and while 500 clients poll, as often as the server tells them to, and 50 follow
-its events. Printed are the ratio of the times between its first step and its last, in one run; the latency of
+its events. Printed are the ratio of the times that a step takes, in one run; the latency of
 a status call on loopback; and what the server's memory does over 10,000 requests.
 """
 
@@ -82,22 +82,20 @@ async def poll(port: int, video_id: str, delay_s: float, latencies: list[float])
 
 
 async def follow(port: int, video_id: str) -> float:
-    """Seconds between the first step of the video and the last, as its events tell."""
+    """Seconds of a step of the video, between the first that its events tell of and the last."""
     connection = await Connection.open(port)
     connection.send(f"/v1/videos/{video_id}/events")
-    first = last = 0.0
+    heard: list[tuple[float, int]] = []
     while line := await connection.line():
-        if line.startswith(b"data: ") and b'"phase":"denoise"' in line and b"preview" not in line:
-            told = json.loads(line[6:])
-            if told["step"] == 1:
-                first = time.perf_counter()
-            last = time.perf_counter()
+        if line.startswith(b"data: ") and b'"phase":"denoise"' in line and b'"object"' not in line:
+            heard.append((time.perf_counter(), int(json.loads(line[6:])["step"])))
     connection.close()
-    return last - first
+    (begun, first), (ended, last) = heard[0], heard[-1]
+    return (ended - begun) / max(1, last - first)
 
 
 async def made(port: int, steps: int, seed: int, polling: int, following: int) -> tuple[float, list[float]]:
-    """Seconds that a video's steps take with so many clients beside, and how long each status call took."""
+    """Seconds of a step of a video with so many clients beside, and how long each status call took."""
     video_id, latencies = await order(port, steps, seed), list[float]()
     polls = [poll(port, video_id, index / 100, latencies) for index in range(polling)]
     follows = [follow(port, video_id) for _ in range(max(1, following))]
@@ -168,7 +166,10 @@ def measure(server: Served, options: argparse.Namespace) -> None:
         )
         ratios.append(loaded / alone)
         latencies += calls
-        say(f"alone {alone:.2f} s, with clients {loaded:.2f} s: ratio {ratios[-1]:.3f}; {len(calls)} calls")
+        say(
+            f"a step takes {1000 * alone:.1f} ms alone, {1000 * loaded:.1f} ms with clients: "
+            f"ratio {ratios[-1]:.3f}; {len(calls)} calls"
+        )
     say(f"slowdown, median of {options.rounds}: {median(ratios):.3f}")
     shown = [f"p{100 * share:g} {1000 * percentile(latencies, share):.1f} ms" for share in (0.5, 0.9, 0.99)]
     say(f"status call: {', '.join(shown)}")

@@ -9,6 +9,7 @@ import time
 _CALLS = 50.0
 _WINDOW_S = 1.0
 _MOST = 60.0
+_LATEST_MS = 30_000
 
 
 class Polling:
@@ -28,4 +29,4 @@ class Polling:
                 # they came as often as they were told to: so many times longer, and they are not too many
                 wanted = self._stretch * self._calls / elapsed / _CALLS
                 self._since, self._calls, self._stretch = now, 0, min(_MOST, max(1.0, wanted))
-            return round(usual_ms * self._stretch)
+            return min(_LATEST_MS, round(usual_ms * self._stretch))
