@@ -88,3 +88,44 @@ def test_compiling_is_on_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANRUN_COMPILE", "yes")
     with pytest.raises(InvalidRequest, match="on or off, not 'yes'"):
         settings.compiled()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("0", 0), ("300", 300), ("-1", -1), ("5m", 300), ("1h30m", 5400), ("-1m", -60), ("1.5s", 1.5)),
+        *((".5h", 1800), ("100ms", 0.1), ("720h", 2_592_000), ("0s", 0)),
+    ],
+)
+def test_durations_are_gos_or_seconds(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    monkeypatch.setenv("WANRUN_KEEP_ALIVE", text)
+    assert settings.duration("keep_alive") == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5 m", "m", "1d", "1h-5m", "--1", "1e3", "5mm", "9" * 200, "٣s"])
+def test_what_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WANRUN_KEEP_ALIVE", text)
+    with pytest.raises(InvalidRequest, match="WANRUN_KEEP_ALIVE"):
+        settings.duration("keep_alive")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:11435", ("127.0.0.1", 11435)),
+        ("0.0.0.0", ("0.0.0.0", 11435)),
+        (":5000", ("127.0.0.1", 5000)),
+        ("http://films.example:80/", ("films.example", 80)),
+        ("[::1]:1", ("::1", 1)),
+    ],
+)
+def test_addresses(monkeypatch: pytest.MonkeyPatch, text: str, address: tuple[str, int]) -> None:
+    monkeypatch.setenv("WANRUN_HOST", text)
+    assert settings.address() == address
+
+
+@pytest.mark.parametrize("text", ["a:b", "127.0.0.1:70000", "::1", "https://x", "a b:1", "x:1/path", "u@h:1"])
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WANRUN_HOST", text)
+    with pytest.raises(InvalidRequest, match="WANRUN_HOST"):
+        settings.address()

@@ -3,6 +3,7 @@
     WanrunError
     ├── InvalidRequest        a prompt, setting, name or file that cannot be used as asked
     │   ├── ModelfileError    a Modelfile with mistakes, all of them listed with line and column
+    │   ├── InvalidParameter  a field of a request's body that cannot be used; names it
     │   ├── KeyReused         an idempotency key that came with another request before
     │   └── JobNotReady       what cannot be done to a job in the state that it is in
     ├── ModelNotFound         a bundle, component or file that is not there
@@ -63,6 +64,14 @@ class QueueFull(WanrunError):
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class InvalidParameter(InvalidRequest):
+    """A field of a request's body that cannot be used; ``param`` is its name, None for the whole body."""
+
+    def __init__(self, param: str | None, message: str) -> None:
+        self.param = param
         super().__init__(message)
 
 

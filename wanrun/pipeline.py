@@ -214,14 +214,21 @@ def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
     """What is written into the file: enough to make the same video again."""
     return {
         "model": bundle.name,
+        **ingredients(bundle),
+        "request": asdict(request),
+        "sigmas": [float(level) for level in sigmas(request)],
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def ingredients(bundle: Bundle) -> dict[str, Any]:
+    """The part of the provenance that says which files a video is made of."""
+    return {
         "components": {role: component.digest for role, component in bundle.components.items()},
         "adapters": [
             {"digest": adapter.component.digest, "role": adapter.role, "scale": adapter.scale}
             for adapter in bundle.adapters
         ],
-        "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
-        "versions": {name: version(name) for name in _LIBRARIES},
     }
 
 

@@ -36,7 +36,7 @@ def doctor() -> None:
     rows = [
         (
             setting.variable,
-            settings.get(setting.key),
+            _value(setting),
             "environment" if setting.variable in os.environ else "",
             setting.help,
         )
@@ -49,6 +49,11 @@ def doctor() -> None:
     click.echo(_measured())
     click.echo()
     click.echo(_multiply())
+
+
+def _value(setting: settings.Setting) -> str:
+    value = settings.get(setting.key)
+    return "(set)" if setting.secret and value else value
 
 
 def _version(name: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 
 from wanrun.cli.tables import human_bytes, human_count, section
 from wanrun.gguf.header import Header, read_header
+from wanrun.gguf.sums import TypeSum, parameter_count, sums_by_type
 from wanrun.wan.detect import Identity, identify
 
 _DIMENSIONS = {
@@ -23,30 +23,6 @@ _DIMENSIONS = {
     "heads": "heads",
     "ffn": "feed-forward width",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TypeSum:
-    """All tensors of one type: how many, their elements and bytes."""
-
-    type: str
-    tensors: int
-    elements: int
-    nbytes: int
-
-
-def sums_by_type(header: Header) -> list[TypeSum]:
-    """What the file holds of each tensor type, most bytes first."""
-    sums: dict[str, tuple[int, int, int]] = {}
-    for tensor in header.tensors.values():
-        count, elements, nbytes = sums.get(tensor.type, (0, 0, 0))
-        sums[tensor.type] = (count + 1, elements + math.prod(tensor.shape), nbytes + tensor.nbytes)
-    return sorted((TypeSum(name, *sum_) for name, sum_ in sums.items()), key=lambda sum_: -sum_.nbytes)
-
-
-def parameter_count(header: Header) -> int:
-    """Elements of all tensors."""
-    return sum(math.prod(tensor.shape) for tensor in header.tensors.values())
 
 
 @click.command()

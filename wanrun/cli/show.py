@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from wanrun.cli.inspect import parameter_count, sums_by_type
 from wanrun.cli.tables import first_lines, human_bytes, human_count, printable, section
 from wanrun.errors import WanrunError
 from wanrun.gguf.header import Header, read_header
+from wanrun.gguf.sums import parameter_count, sums_by_type
 from wanrun.modelfile import grammar
 from wanrun.modelfile.adapters import layout_of
 from wanrun.modelfile.document import AdapterLine, ComponentLine, Modelfile

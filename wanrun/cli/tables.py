@@ -40,6 +40,17 @@ def human_time(seconds: float) -> str:
     return f"{unit} ago" if not count else f"{count} {unit} ago"
 
 
+def human_until(seconds: float) -> str:
+    """When something will be that is ``seconds`` from now."""
+    if seconds < 0:
+        return "Stopping..."
+    if seconds > 20 * _YEAR:
+        return "Forever"
+    count, unit = _duration(int(seconds))
+    words = f"{count} {unit}" if count else unit.removesuffix(" ago")
+    return f"{words} from now"
+
+
 def printable(text: str) -> str:
     """``text`` on one line without what could steer a terminal: control characters are shown as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 if TYPE_CHECKING:
-    from wanrun.types import Frame
+    from wanrun.types import Decoder, Frame
 
 #: Standard deviations from the mean that are told apart.
 _RANGE = 2.0
+#: More positions of latents are not decoded for a small picture: 208x120 pixels of a video of 832x480.
+_POSITIONS = 512
 
 
 @torch.inference_mode()
@@ -30,3 +33,13 @@ def picture(latents: Tensor) -> Frame:
     values = (values - values.mean()) / (2 * _RANGE * spread) + 0.5
     pixels: Frame = (255 * values.nan_to_num().clamp(0, 1)).round().numpy().astype(np.uint8)
     return pixels
+
+
+@torch.inference_mode()
+def decoded_picture(latents: Tensor, decoder: Decoder) -> Frame:
+    """uint8 (height, width, 3) of the middle frame of latents: what ``decoder`` makes of it, shrunk."""
+    index = latents.shape[1] // 2
+    middle = latents[:, index : index + 1].float().cpu()  # (channels, 1, height, width)
+    while middle.shape[2] * middle.shape[3] > _POSITIONS:
+        middle = avg_pool2d(middle, 2, ceil_mode=True)
+    return next(iter(decoder.frames(middle)))

@@ -54,8 +54,12 @@ class Estimator:
         planned = self.plan(request)
         if planned.fits:
             return planned
+        raise OutOfMemoryBudget(advice.explain(planned, self.suggest(request), self.told))
 
-        precision, read = self.machine.pick(request.precision), {}
+    def suggest(self, request: GenerationRequest) -> list[advice.Suggestion]:
+        """The nearest settings to those of ``request`` that fit."""
+        precision = self.machine.pick(request.precision)
+        read: dict[tuple[str, Any], Parts] = {}
 
         def replan(changes: Mapping[str, Any]) -> Plan:
             other = changed(request, changes)
@@ -64,8 +68,7 @@ class Estimator:
                 read[key] = self.read(other.decoder, precision, key[1])
             return self.plan(other, read[key])
 
-        found = advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)
-        raise OutOfMemoryBudget(advice.explain(planned, found, self.told))
+        return advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)
 
 
 def open_estimator(bundle: Bundle, device: str, memory: int | None) -> Estimator:

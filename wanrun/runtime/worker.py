@@ -10,14 +10,14 @@ import os
 import queue
 import sys
 import threading
-import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from wanrun import settings
 from wanrun.errors import InvalidRequest, WanrunError
-from wanrun.runtime import runs
+from wanrun.runtime import machine, runs
 from wanrun.runtime.interrupt import Cancelled, Interrupt
 from wanrun.runtime.messages import (
     CANCEL,
@@ -32,6 +32,7 @@ from wanrun.runtime.messages import (
     pack,
     unpack_task,
 )
+from wanrun.runtime.previews import Previews
 from wanrun.store.creation import resolve
 from wanrun.store.store import open_store
 from wanrun.text.frames import read_frame, write_frame
@@ -39,9 +40,6 @@ from wanrun.types import Bundle, GenerationRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: A picture of the latents is sent this often at most.
-_PREVIEW_S = 0.5
 
 
 class Worker:
@@ -53,7 +51,6 @@ class Worker:
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._current: int | None = None
-        self._previewed = 0.0
 
     def serve(self) -> int:
         """Do tasks until stdin ends or one of them fails in a way that nobody foresaw; the exit status."""
@@ -81,8 +78,9 @@ class Worker:
         """Make the video and say how it ended; whether this process can go on."""
         try:
             self._make(task)
-        except Cancelled:
-            return self._end(CANCELLED)
+        except Cancelled as cancelled:
+            # what was being imported would stay half there
+            return self._end(CANCELLED) and not imports(cancelled)
         except WanrunError as error:
             return self._end(FAILED, str(error))
         except Exception as error:
@@ -101,10 +99,16 @@ class Worker:
                 run = runs.find(settings.home(), task.run_id)
                 bundle = resolve(open_store(), runs.model(run))
                 request = runs.request(run, bundle)
+                if machine.load(task.device) is None:
+                    self._progress("measuring the machine", 0, 0)
                 resident = _resident(bundle, request, task.device)
                 described = pipeline.provenance(bundle, request)
-            with open_writer(task.output, request.fps, task.format, described) as writer:
-                made = frames(run, bundle, request, self._progress, task.device, resident, self._preview)
+            with (
+                Previews(bundle, task.device, request.precision) as previews,
+                open_writer(task.output, request.fps, task.format, described) as writer,
+            ):
+                show = partial(self._preview, previews)
+                made = frames(run, bundle, request, self._progress, task.device, resident, show)
                 with self._interrupt.armed():
                     for frame in made:
                         writer.write(frame)
@@ -112,13 +116,10 @@ class Worker:
     def _progress(self, phase: str, done: int, total: int) -> None:
         self._say(PROGRESS, pack([phase, done, total]))
 
-    def _preview(self, index: int, latents: Tensor, clean: Tensor) -> None:
-        from wanrun.decoders.preview import picture
-        from wanrun.video.png import encode_png
-
-        if time.monotonic() - self._previewed >= _PREVIEW_S:
-            self._say(PREVIEW, encode_png(picture(clean)))
-            self._previewed = time.monotonic()
+    def _preview(self, previews: Previews, index: int, latents: Tensor, clean: Tensor) -> None:
+        picture = previews.take(clean)
+        if picture is not None:
+            self._say(PREVIEW, picture)
 
     def _end(self, kind: bytes, reason: str = "") -> bool:
         with self._lock:
@@ -129,6 +130,11 @@ class Worker:
     def _say(self, kind: bytes, payload: bytes = b"") -> None:
         with self._interrupt.held():  # half a frame would be the end of the conversation
             write_frame(self._answers, kind, payload)
+
+
+def imports(error: BaseException) -> bool:
+    """Whether ``error`` came while a module was being imported."""
+    return any(frame.f_code.co_name == "<module>" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _resident(bundle: Bundle, request: GenerationRequest, device: str) -> int | None:

@@ -37,7 +37,7 @@ class Workers:
 
     def __init__(self, most: int, start: Callable[[], Process] = Process) -> None:
         self._most, self._start = most, start
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kept: dict[str, _Kept] = {}
 
     def take(self, model: str) -> Process:
@@ -62,6 +62,14 @@ class Workers:
             # it may have been told to stop while it was busy
             kept.keep_s = 0.0 if kept.keep_s == _STOP else keep_s
         self.expire()
+
+    def load(self, model: str, keep_s: float) -> None:
+        """See to it that the model has a worker, as if it had just been used; a busy one has other plans."""
+        with self._lock:
+            kept = self._kept.get(model)
+            if kept is None or not kept.busy:
+                self.take(model)
+                self.give(model, keep_s)
 
     def stop(self, model: str) -> bool:
         """End the model's worker now, or once it is done; whether there is one."""

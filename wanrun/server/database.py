@@ -53,23 +53,25 @@ CREATE INDEX job_finished ON job (finished) WHERE finished IS NOT NULL;
 
 
 class Database:
-    """One connection, which threads take turns with."""
+    """One connection that writes and one that reads, which threads take turns with.
+
+    Who reads does not wait until what another writes is on disk, which takes long on some.
+    """
 
     def __init__(self, home: Path) -> None:
         """Raises StoreError for a file that is damaged or that a newer version wrote."""
         with store_errors("cannot open the job database"):
             make_folder(home)
-        self._lock = threading.RLock()
+        self._lock, self._reading = threading.RLock(), threading.Lock()
         with _explained(), _one_at_a_time(home):
-            self._connection = sqlite3.connect(
-                home / FILE, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = _connect(home)
             try:
                 self._prepare()
+                self._reader = _connect(home)
+                self._reader.execute("PRAGMA query_only=ON")
             except BaseException:
                 self._connection.close()
                 raise
-        self._connection.row_factory = sqlite3.Row
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -86,12 +88,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """For single statements that read."""
-        with self._lock, _explained():
-            yield self._connection
+        """For single statements that read what is written for good."""
+        with self._reading, _explained():
+            yield self._reader
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._connection.close()
 
     def _prepare(self) -> None:
@@ -110,6 +113,12 @@ class Database:
                 f"the job database {FILE} has version {version}, and this wanrun reads {VERSION}: use the "
                 "wanrun that wrote it, or move the file away to begin with no jobs"
             )
+
+
+def _connect(home: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(home / FILE, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -26,11 +26,12 @@ class Event:
 class Subscription:
     """Iterates over events as they come, and ends after the end of its job or on ``close``.
 
-    Whoever is slow loses progress, the oldest first, and never the end of a job.
+    Whoever is slow loses progress, the oldest first, and never the end of a job. ``wake`` is called whenever
+    there is something new, by the thread that brings it.
     """
 
-    def __init__(self, events: Events, job_id: str | None) -> None:
-        self._events, self.job_id = events, job_id
+    def __init__(self, events: Events, job_id: str | None, wake: Callable[[], object] = bool) -> None:
+        self._events, self.job_id, self._wake = events, job_id, wake
         self._changed = threading.Condition()
         self._waiting: deque[Event] = deque()
         self._closed = False
@@ -65,6 +66,7 @@ class Subscription:
             closed = self._closed
         if closed:
             self._events.leave(self)
+        self._wake()
 
     def close(self) -> None:
         """No more events; what iterates over them stops."""
@@ -73,6 +75,7 @@ class Subscription:
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
+        self._wake()
 
     def __enter__(self) -> Self:
         return self
@@ -91,15 +94,22 @@ class Subscription:
 
 
 class Events:
-    """Where events are published; it keeps none."""
+    """Where events are published; it keeps the last picture of each job that is not over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: set[Subscription] = set()
+        self._previews: dict[str, bytes] = {}
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
-        """What happens from now on to one job, or to all."""
-        subscription = Subscription(self, job_id)
+    @property
+    def listeners(self) -> int:
+        """How many subscriptions there are."""
+        with self._lock:
+            return len(self._subscriptions)
+
+    def subscribe(self, job_id: str | None = None, wake: Callable[[], object] = bool) -> Subscription:
+        """What happens from now on to one job, or to all; ``wake`` is called when something did."""
+        subscription = Subscription(self, job_id, wake)
         with self._lock:
             self._subscriptions.add(subscription)
         return subscription
@@ -107,13 +117,19 @@ class Events:
     def publish(self, job: Job, preview: bytes | None = None) -> None:
         """Tell those who want to know; never waits for them."""
         with self._lock:
+            if job.over:
+                self._previews.pop(job.id, None)
+            elif preview is not None:
+                self._previews[job.id] = preview
             interested = [each for each in self._subscriptions if each.job_id in (None, job.id)]
         for subscription in interested:
             subscription.put(Event(job, preview))
 
     def tell(self, subscription: Subscription, job: Job) -> None:
-        """Tell one listener what is the case."""
-        subscription.put(Event(job))
+        """Tell one listener what is the case, with the last picture if there is one."""
+        with self._lock:
+            preview = self._previews.get(job.id)
+        subscription.put(Event(job, preview))
 
     def leave(self, subscription: Subscription) -> None:
         """The subscription wants no more."""

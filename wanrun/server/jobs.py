@@ -129,6 +129,18 @@ class Jobs:
             raise JobNotReady(f"{job.id} has no video: it is {job.status}")
         return self.outputs.path(job.output)
 
+    def position(self, job: Job) -> int | None:
+        """How many waiting jobs are before this one; None unless it waits."""
+        if job.status != "queued":
+            return None
+        with self.database.reading() as connection:
+            before = connection.execute(
+                "SELECT count(*) FROM job WHERE status = 'queued' AND (priority > :priority OR"
+                " (priority = :priority AND number < (SELECT number FROM job WHERE id = :id)))",
+                {"priority": job.priority, "id": job.id},
+            ).fetchone()[0]
+        return int(before)
+
     def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status."""
         with self.database.reading() as connection:

@@ -22,7 +22,7 @@ from wanrun.server.job import Job, Order, Status
 from wanrun.server.jobs import Jobs
 from wanrun.server.pace import Pace
 from wanrun.store.creation import resolve
-from wanrun.store.store import open_store
+from wanrun.store.store import Store
 
 _log = getLogger(__name__)
 #: How often the queue is looked at for what other processes put there.
@@ -85,6 +85,10 @@ class Scheduler:
             self._wake()
         return job
 
+    def load(self, model: str, keep_alive_s: float | None = None) -> None:
+        """Have a worker ready for ``model`` before there is a job; it stays ``keep_alive_s``."""
+        self.workers.load(model, self.options.keep_alive_s if keep_alive_s is None else keep_alive_s)
+
     def cancel(self, job_id: str) -> Job:
         """As ``Jobs.cancel``; a running job stops within one block of its transformer."""
         job = self.jobs.cancel(job_id)
@@ -92,9 +96,12 @@ class Scheduler:
             self.events.publish(job)
         return job
 
-    def subscribe(self, job_id: str | None = None) -> Subscription:
-        """The job as it is, then what becomes of it; or what happens to all jobs. Raises JobNotFound."""
-        subscription = self.events.subscribe(job_id)
+    def subscribe(self, job_id: str | None = None, wake: Callable[[], object] = bool) -> Subscription:
+        """The job as it is, then what becomes of it; or what happens to all jobs. Raises JobNotFound.
+
+        ``wake`` is called when there is an event to take.
+        """
+        subscription = self.events.subscribe(job_id, wake)
         if job_id is not None:
             try:
                 # after subscribing, so that its end is not missed in between
@@ -166,7 +173,7 @@ class Scheduler:
         if job.run_id is not None:
             with suppress(ModelNotFound):
                 return runs.find(self.jobs.home, job.run_id)
-        return runs.begin(self.jobs.home, resolve(open_store(), job.model), job.request)
+        return runs.begin(self.jobs.home, resolve(Store(self.jobs.home), job.model), job.request)
 
     def _outcome(self, job: Job, run: Run) -> Outcome:
         output = self.jobs.outputs.path(_output(job))

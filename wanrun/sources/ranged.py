@@ -22,6 +22,7 @@ import httpx
 
 import wanrun
 from wanrun.errors import DownloadError
+from wanrun.sources.outside import Trace, watched
 from wanrun.sources.remote import Refused, Remote, origin, redirected
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"wanrun/{wanrun.__version__}"}
@@ -152,7 +153,7 @@ def _send(line: Line, remote: Remote, asked: dict[str, str], redirects: int) -> 
     url, headers = httpx.URL(remote.url), dict(remote.headers)
     for _ in range(redirects + 1):
         request = line.client.build_request(
-            "GET", url, headers={**_HEADERS, **headers, **asked}, extensions={"trace": line.trace}
+            "GET", url, headers={**_HEADERS, **headers, **asked}, extensions={"trace": _both(line, url)}
         )
         response = line.client.send(request, stream=True)
         if response.status_code not in (301, 302, 303, 307, 308):
@@ -163,6 +164,17 @@ def _send(line: Line, remote: Remote, asked: dict[str, str], redirects: int) -> 
             headers = {}
         url = target
     raise DownloadError(f"cannot download {remote.label}: more than {redirects} redirects")
+
+
+def _both(line: Line, url: httpx.URL) -> Trace:
+    """The line learns of its sockets, and no request goes where it must not."""
+    watch = watched(url)
+
+    def trace(event: str, details: Mapping[str, Any]) -> None:
+        watch(event, details)
+        line.trace(event, details)
+
+    return trace
 
 
 def _checked(

@@ -7,7 +7,6 @@ and over http only where the digest is known or the host is this machine.
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ from urllib.parse import unquote
 import httpx
 
 from wanrun.errors import DownloadError, InvalidRequest
+from wanrun.sources.outside import is_inside
 from wanrun.store.digest import Digest
 
 
@@ -73,7 +73,7 @@ def redirected(url: httpx.URL, location: str, remote: Remote) -> httpx.URL:
         raise DownloadError(f"{refusal}from https to {target.scheme}, which is not safe")
     if reason := _unsafe(target, remote):
         raise DownloadError(f"{refusal}to where it must not: {reason}")
-    if target.host != url.host and _inside(target.host) and not _inside(url.host):
+    if target.host != url.host and is_inside(target.host) and not is_inside(url.host):
         raise DownloadError(f"{refusal}into a private network, to {target.host}")
     return target
 
@@ -99,12 +99,3 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _inside(host: str) -> bool:
-    """Whether ``host`` is, or means, an address that the public network does not reach."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found)
-    except (OSError, ValueError):
-        return False  # unknown here; a proxy may know it

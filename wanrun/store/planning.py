@@ -18,6 +18,7 @@ from wanrun.sources.remote import Remote
 from wanrun.store import manifests
 from wanrun.store.blobs import has_blob
 from wanrun.store.creation import describe_shipped
+from wanrun.store.digest import Digest
 from wanrun.store.manifests import ADAPTER_TYPE, Manifest
 from wanrun.store.names import DEFAULT_HOST, Name, parse_name
 from wanrun.store.repositories import choose, completed, model_of_name, parse_repository
@@ -27,12 +28,16 @@ from wanrun.types import ROLES
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of a bundle: its ``size`` in bytes, None where nobody says, and how many are ``here``."""
+    """A file of a bundle: its ``size`` in bytes, None where nobody says, and how many are ``here``.
+
+    ``digest`` is known of what lies on another machine that tells it.
+    """
 
     role: str
     title: str
     size: int | None
     here: int
+    digest: Digest | None = None
 
     @property
     def missing(self) -> int:
@@ -94,7 +99,7 @@ def plan_manifest(store: Store, name: Name, manifest: Manifest) -> Plan:
     for layer in manifest.layers:
         remote = Remote("", layer.size, layer.digest)
         role = "adapter" if layer.media_type == ADAPTER_TYPE else layer.role
-        items.append(Item(role, layer.title or "-", layer.size, _here(store, remote)))
+        items.append(Item(role, layer.title or "-", layer.size, _here(store, remote), layer.digest))
     return Plan(name, tuple(items), free_bytes(store.home), memory_bytes())
 
 
@@ -137,7 +142,7 @@ def _item(store: Store, role: str, part: Part | AdapterPart) -> Item:
         remote = http.parse(place)
     else:
         return Item(role, place, None, 0)
-    return Item(role, remote.label, remote.size, _here(store, remote))
+    return Item(role, remote.label, remote.size, _here(store, remote), remote.digest)
 
 
 def _here(store: Store, remote: Remote) -> int:

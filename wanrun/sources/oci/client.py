@@ -19,6 +19,7 @@ from wanrun.sources.oci.authorization import Asked, answer
 from wanrun.sources.oci.challenge import parse_challenges
 from wanrun.sources.oci.credentials import find_credentials
 from wanrun.sources.oci.repository import Repository, may_lead, parse_url
+from wanrun.sources.outside import watched
 from wanrun.sources.remote import origin
 from wanrun.types import Resource
 
@@ -154,7 +155,11 @@ class Client(Resource):
     def _exchange(self, request: Request) -> Answer:
         content = request.body() if callable(request.body) else request.body
         built = self._http.build_request(
-            request.method, request.url, headers=request.headers, content=content
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=content,
+            extensions={"trace": watched(request.url)},
         )
         reply = self._http.send(built, stream=True)
         try:
