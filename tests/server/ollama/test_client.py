@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -180,9 +183,19 @@ def test_the_asynchronous_client(own: Server, tmp_path: Path, registry: registri
     run(own, everything)
 
 
-def test_an_empty_store_a_host_of_the_environment_and_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_modules_own_functions_and_a_host_of_the_environment(http: httpx.Client, server: Server) -> None:
+    code = "import ollama; print(ollama.list().models[0].model, ollama.show('wan-toy').capabilities)"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OLLAMA_HOST": server.url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "wan-toy:latest ['video']\n"
+
+
+def test_an_empty_store_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, WANRUN_API_KEY="k3y") as server:
         monkeypatch.setenv("OLLAMA_API_KEY", "k3y")
         with_key = ollama.Client(host=server.url)
