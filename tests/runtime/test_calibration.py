@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from wanrun.errors import WanrunError
@@ -23,3 +26,26 @@ def test_a_machine_is_measured_once() -> None:
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(WanrunError, match="warp9"):
         measured("warp9")
+
+
+MEASURING = """
+import time
+from wanrun.runtime.measure import end_with_parent
+end_with_parent()
+print("ready", flush=True)
+time.sleep(100)
+print("late", flush=True)
+"""
+ASKING = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", sys.argv[1]])
+"""
+
+
+def test_nobody_measures_for_who_is_gone() -> None:
+    command = [sys.executable, "-c", ASKING, MEASURING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "ready\n"
+        asking.kill()
+        assert asking.stdout.read() == ""  # the pipe ends when the last process that has it does

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import asdict
@@ -46,6 +47,7 @@ _SIDE, _FRAMES = 128, 16
 #: Enough of them for the processor's clock, which ticks a hundred times a second.
 _PROMPTS = 20
 _TIMEOUT_S = 120.0
+_WATCH_S = 1.0
 
 
 def main(device: str) -> None:
@@ -77,6 +79,18 @@ def main(device: str) -> None:
         link=measure.link(device),
     )
     print(json.dumps(asdict(machine)))  # noqa: T201
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it is gone: nobody would hear what it measures."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def import_parts() -> None:
@@ -201,6 +215,7 @@ def writing() -> float:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     if len(sys.argv) == 1:
         import_parts()
         measure.first_network()
