@@ -60,14 +60,8 @@ class Int8Linear(nn.Module):
 
 def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, columns) as int8, symmetric, and (rows, 1) float32 scales that bfloat16 holds exactly."""
-    rounded = torch.empty(rows.shape, dtype=torch.int8)
-    scales = torch.empty(len(rows), 1)
-    chunks = (tensor.split(_CHUNK_ROWS) for tensor in (rows, rounded, scales))
-    for source, target, scale in zip(*chunks, strict=True):
-        values = source.float()
-        scale.copy_(_scale(values, MIDDLE))
-        target.copy_(values.div(scale).round_())
-    return rounded, scales
+    levels, scales = quantize_tokens(rows, MIDDLE)
+    return levels.bitwise_xor_(MIDDLE).view(torch.int8), scales
 
 
 def quantize_tokens(tokens: Tensor, zero: int) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-from wanrun.errors import JobNotFound
+from wanrun.errors import JobNotFound, WanrunError
 from wanrun.server.events import Event, Subscription
 from wanrun.server.scheduler import Scheduler
 
 #: Another process may be at the job, whose events do not come here: then it is looked at this often.
 _LOOK_S = 1.0
+
+
+class NotMade(WanrunError):
+    """A video that somebody waited for and that will not be made now."""
 
 
 async def follow(scheduler: Scheduler, job_id: str, pause_s: float = 0.0) -> AsyncGenerator[Event]:

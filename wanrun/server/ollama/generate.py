@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from wanrun.errors import WanrunError
+from wanrun.server.following import NotMade
 from wanrun.server.job import PRIORITIES, Job, Order
 from wanrun.server.ollama.asked import AskedVideo, Number, keep_alive_s
 from wanrun.server.ollama.shapes import found_or_shipped, nanoseconds, stamp
@@ -66,10 +66,6 @@ class Generated(BaseModel):
     bit_exact: bool | None = None
     total_duration: int | None = None
     load_duration: int | None = None
-
-
-class NotMade(WanrunError):
-    """A video that somebody waited for and that will not be made now."""
 
 
 def router(service: Service) -> APIRouter:

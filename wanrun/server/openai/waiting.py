@@ -9,12 +9,9 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from wanrun.errors import WanrunError
+from wanrun.server.following import NotMade
 from wanrun.server.job import Job, Order
 from wanrun.server.service import Service
-
-
-class NotMade(WanrunError):
-    """A video that its client waited for and that will not be made."""
 
 
 def submit_all(service: Service, orders: Iterable[Order]) -> list[Job]:
