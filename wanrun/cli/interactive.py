@@ -39,10 +39,15 @@ class Session:
             import readline  # noqa: F401 - input() edits lines and remembers them once it is there
         while True:
             try:
-                said = _read()
+                said = _line(_ASK)
                 if said.split()[:1] in (["/bye"], ["/exit"]):
                     return
-                self._do(said)
+                if said.startswith(_QUOTES):
+                    self._make(_quoted(said))
+                elif said.startswith("/"):
+                    self._do(said)
+                elif said.strip():
+                    self._make(said.strip())
             except EOFError:
                 click.echo()
                 return
@@ -53,21 +58,22 @@ class Session:
             except WanrunError as error:
                 click.echo(f"Error: {error}", err=True)
 
+    def _make(self, prompt: str) -> None:
+        if not prompt.strip():
+            raise InvalidRequest("the prompt is empty: say what the video shows")
+        make(self._bundle, prompt, self._chosen.asked, self._way, time.monotonic())
+
     def _do(self, said: str) -> None:
-        words = said.split(maxsplit=1)
-        if not words:
-            return
-        rest = words[1].strip() if len(words) > 1 else ""
-        if words[0] == "/set":
+        command, _, rest = said.partition(" ")
+        rest = rest.strip()
+        if command == "/set":
             self._set(rest)
-        elif words[0] == "/show":
+        elif command == "/show":
             click.echo(self._shown(rest or "info"), nl=False)
-        elif words[0] in ("/?", "/help"):
+        elif command in ("/?", "/help"):
             click.echo(_HELP)
-        elif words[0].startswith("/"):
-            raise InvalidRequest(f"there is no command {printable(words[0][:40])}: /? lists them")
         else:
-            make(self._bundle, said.strip(), self._chosen.asked, self._way, time.monotonic())
+            raise InvalidRequest(f"there is no command {printable(command[:40])}: /? lists them")
 
     def _set(self, rest: str) -> None:
         words = rest.split(maxsplit=1)
@@ -84,15 +90,18 @@ class Session:
         return show.text(self._bundle.name, part)
 
 
-def _read() -> str:
-    """A line, or the lines between triple quotes. Raises EOFError at the end, UnicodeError for no text."""
-    line = input(_ASK)
-    if line.startswith(_QUOTES):
-        line = line.removeprefix(_QUOTES)
-        lines = [line]
-        while not line.endswith(_QUOTES):
-            line = input(_ASK_MORE)
-            lines.append(line)
-        line = "\n".join(lines).removesuffix(_QUOTES)
-    line.encode()  # bytes that are no text were let through as half characters
+def _quoted(line: str) -> str:
+    """The lines from ``line`` on to the next triple quotes at an end, without the quotes."""
+    line = line.removeprefix(_QUOTES)
+    lines = [line]
+    while not line.endswith(_QUOTES):
+        line = _line(_ASK_MORE)
+        lines.append(line)
+    return "\n".join(lines).removesuffix(_QUOTES)
+
+
+def _line(ask: str) -> str:
+    """What is typed. Raises EOFError at the end, UnicodeError for what is no text."""
+    line = input(ask)
+    line.encode()  # bytes that are no text may have come through as half characters
     return line

@@ -87,7 +87,7 @@ def make(prompt: str, asked: Mapping[str, Any], video: Video, as_json: bool, sta
         with _cancelled_on_interrupt(client, job["id"]):
             before = job["wanrun"]["queue_position"]
             if before and not as_json:
-                click.echo(f"Note: the server makes {before} other videos before this one", err=True)
+                click.echo(f"Note: videos that wait before this one: {before}", err=True)
             with shown(quiet=as_json) as progress:
                 _follow(client, job["id"], video.request, progress)
             _write(wanted.path, client.file(f"/v1/videos/{job['id']}/content"))
