@@ -39,7 +39,8 @@ class Terminal:
             assert more, self._unread
             self._unread += more
         shown, _, self._unread = self._unread.partition(end)
-        return (shown + end).decode(errors="replace")
+        text = (shown + end).decode(errors="replace")
+        return text.replace("\x1b[?2004h", "").replace("\x1b[?2004l\r", "")  # around what is typed
 
     def answer(self, line: str | bytes) -> str:
         """What is shown between the line and the next prompt."""
@@ -72,7 +73,7 @@ def terminal(*arguments: str, cwd: Path) -> Iterator[Terminal]:
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "wanrun.cli", *arguments],
         cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=take,
-        env=os.environ | {"TERM": "dumb", "COLUMNS": "300"},
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "300"},
     )  # fmt: skip
     os.close(theirs)
     try:

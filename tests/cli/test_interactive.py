@@ -107,7 +107,7 @@ def test_the_model_is_shown_as_the_command_shows_it(prompt: Terminal) -> None:
     for part in ("info", "parameters", "modelfile", "license", "system", "template"):
         words = ("show", "wan-toy") if part == "info" else ("show", "wan-toy", f"--{part}")
         answer = prompt.answer(f"/show {part}").replace("\r\n", "\n")
-        assert answer.partition("\n")[2].removesuffix(">>> ") == done(*words).expandtabs()
+        assert answer.partition("\n")[2].removesuffix(">>> ") == done(*words)
     assert prompt.answer("/show").partition("\n")[2] == prompt.answer("/show info").partition("\n")[2]
 
 

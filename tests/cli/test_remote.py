@@ -34,7 +34,7 @@ _LONG = ("run", "wan-toy", "a red ball", "--steps", "1000", "--seed", "3", "-o",
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("remote"), WANRUN_API_KEY="s3cret") as started:
+    with serving(tmp_path_factory.mktemp("remote"), WANRUN_API_KEY="s3cret", WANRUN_MEMORY="2GB") as started:
         yield started
 
 
@@ -89,9 +89,11 @@ def pretender(answers: dict[str, bytes], status: int = 200, **headers: str) -> I
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _answers(bundle: Bundle, version: object = __version__, digest: str | None = None) -> dict[str, bytes]:
@@ -200,12 +202,13 @@ def test_the_same_output_wherever_it_is_made(kind: str, asked: httpx.Client, tmp
         ]
 
 
-def test_refusals_are_the_same(asked: httpx.Client, tmp_path: Path) -> None:
+def test_what_is_refused_leaves_nothing(asked: httpx.Client, tmp_path: Path) -> None:
     before = len(jobs(asked))
-    for more, words in (
-        (("--size", "4096x4096", "--frames", "1025"), "fit"),
-        (("-o", "no/x.mp4"), "no folder"),
-    ):
+    for more, words in {
+        ("--size", "4096x4096", "--frames", "29"): "It fits with",
+        ("--size", "4096x4096", "--frames", "1025"): "WANRUN_MAX_PIXELS",
+        ("-o", "no/x.mp4"): "no folder",
+    }.items():
         process = started("run", "wan-toy", "a red ball", *more, cwd=tmp_path)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 1

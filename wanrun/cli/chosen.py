@@ -44,7 +44,7 @@ class Chosen:
         """Every setting that has a value, chosen or the model's own."""
         values = {"negative": self._bundle.negative, **self._bundle.parameters, **self.asked}
         if "seconds" in values:
-            del values["frames"]
+            values.pop("frames", None)
         order = [*PARAMETERS, "seconds", "negative"]
         return [
             (name, format_parameter(values[name])) for name in order if values.get(name) not in (None, "")

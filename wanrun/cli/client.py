@@ -11,13 +11,16 @@ from typing import Any
 import httpx
 
 from wanrun import settings
-from wanrun.errors import WanrunError
+from wanrun.errors import InvalidRequest, WanrunError
 
 _TIMEOUT = httpx.Timeout(60, connect=5)
 
 
 class Client:
-    """Requests of the server; what it refuses is raised as WanrunError in its words."""
+    """Requests of the server; what it refuses is raised as WanrunError in its words.
+
+    InvalidRequest means that the request itself is wrong.
+    """
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
@@ -67,7 +70,8 @@ class Client:
         except ValueError:
             found = {}
         if answer.is_error:
-            raise WanrunError(_words(found) or f"the server answers {answer.status_code}")
+            kind = InvalidRequest if answer.status_code == httpx.codes.BAD_REQUEST else WanrunError
+            raise kind(_words(found) or f"the server answers {answer.status_code}")
         return found
 
 

@@ -14,7 +14,7 @@ from wanrun import __version__, settings
 from wanrun.cli.plan import in_one_line
 from wanrun.cli.progress import shown
 from wanrun.cli.saving import Video, tell
-from wanrun.errors import OutOfMemoryBudget, WanrunError
+from wanrun.errors import InvalidRequest, OutOfMemoryBudget, WanrunError
 from wanrun.modelfile.parameters import format_parameter
 from wanrun.store.durable import store_errors, write_file
 from wanrun.store.names import parse_name
@@ -119,6 +119,8 @@ def _plan(client: Client, asked: dict[str, Any], quiet: bool) -> None:
     """Print what the video takes; OutOfMemoryBudget when the server has not so much."""
     try:
         planned = client.post("/api/plan", asked)
+    except InvalidRequest:
+        raise
     except WanrunError as error:
         click.echo(f"Note: this run is not planned: {error}", err=True)
         return
