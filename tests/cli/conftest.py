@@ -17,6 +17,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers, whatever runs on this machine."""
+    monkeypatch.setenv("WANRUN_HOST", "127.0.0.1:0")
+
+
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
     return save_parts(tmp_path / "parts")

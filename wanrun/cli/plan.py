@@ -79,11 +79,16 @@ def checked(
 
 def summary(planned: Plan) -> str:
     """A plan in one line."""
+    return in_one_line(planned.memory, planned.pages, planned.device, planned.device_memory, planned.seconds)
+
+
+def in_one_line(memory: int, pages: int, device: str, device_memory: int, seconds: float) -> str:
+    """What a run takes: bytes of memory, of mapped files and on the device, and seconds."""
     from wanrun.runtime.advice import gigabytes
 
-    where = f" and {gigabytes(planned.device_memory)} on {planned.device}" if planned.device_memory else ""
-    files = f" beside {gigabytes(planned.pages)} of mapped weights" if planned.pages else ""
-    return f"{gigabytes(planned.memory)} of memory{where}{files}, about {duration(planned.seconds)}"
+    where = f" and {gigabytes(device_memory)} on {device}" if device_memory else ""
+    files = f" beside {gigabytes(pages)} of mapped weights" if pages else ""
+    return f"{gigabytes(memory)} of memory{where}{files}, about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

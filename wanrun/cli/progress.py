@@ -53,13 +53,14 @@ def _bars(stream: TextIO) -> Iterator[_Display]:
 
         def display(phase: str, done: int, total: int) -> None:
             amount = _amount(phase, done, total)
-            if phase not in tasks:
+            new = phase not in tasks
+            if new:
                 task = bars.add_task(
                     escape(_title(phase)), total=total or None, completed=done, amount=amount, rate=""
                 )
                 tasks[phase] = task, time.monotonic(), _first(phase, done)
             task, started, first = tasks[phase]
-            rate = _rate(phase, done - first, time.monotonic() - started)
+            rate = "" if new else _rate(phase, done - first, time.monotonic() - started)
             bars.update(task, completed=done, total=total or None, amount=amount, rate=rate)
 
         yield display

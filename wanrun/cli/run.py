@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import click
 
-from wanrun import settings
+from wanrun import load, settings
+from wanrun.cli.making import Way, make, make_here, tell_notes
 from wanrun.cli.options import request_options
-from wanrun.cli.plan import SOME_PROMPT, checked, show_plan, summary
-from wanrun.cli.saving import FORMATS, Video, save
+from wanrun.cli.plan import SOME_PROMPT, show_plan
+from wanrun.cli.saving import FORMATS
 from wanrun.errors import InvalidRequest
+from wanrun.request import resolve
 from wanrun.runtime import runs
 from wanrun.runtime.runs import Run
 from wanrun.types import Bundle, GenerationRequest
@@ -45,54 +44,52 @@ def run(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Make a video with MODEL from PROMPT, or from standard input.
+    """Make a video with MODEL from PROMPT, from standard input, or from what is typed at a terminal.
 
     What is not given comes from the model's Modelfile. The bar's phases are the prompt, the denoising steps
     and the decoding, during which frames are written as they come. A run that would not fit in memory does
-    not start; an interrupted one says how to continue.
+    not start; an interrupted one says how to continue. A server that answers at WANRUN_HOST makes the video
+    if it has the same model, unless a device or an amount of memory is named.
     """
     # before torch is imported, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))
     started = time.monotonic()
+    way = Way(device, memory, output, file_format, as_json)
     if resume:
         kept, bundle, request = _resumed(resume, model, asked)
-    else:
-        kept, bundle, request = _asked(model, SOME_PROMPT if only_plan and not prompt else prompt, asked)
-    for note in request.notes:
-        click.echo(f"Note: {note}", err=True)
-    device = device or settings.get("device")
-    if only_plan:
-        show_plan(bundle, request, device, memory, as_json)
+        tell_notes(request)
+        if only_plan:
+            show_plan(bundle, request, device or settings.get("device"), memory, as_json)
+        else:
+            make_here(bundle, request, way, started, kept)
         return
-    planned = checked(bundle, request, device, memory, quiet=as_json)
-    if planned is not None and not as_json and kept is None:
-        click.echo(f"Plan: {summary(planned)}", err=True)
-    from wanrun.runtime.generate import frames
-
-    kept = kept or runs.begin(settings.home(), bundle, request)
-    with _resumable(kept):
-        resident = None if planned is None else planned.resident
-        made = partial(frames, kept, bundle, request, device=device, resident_bytes=resident)
-        save(made, Video(bundle, request, output, file_format), as_json, started)
-
-
-def _asked(
-    model: str | None, prompt: str | None, asked: dict[str, Any]
-) -> tuple[Run | None, Bundle, GenerationRequest]:
-    from wanrun import load
-    from wanrun.request import resolve
-
     if model is None:
         raise click.UsageError("say which model to use: wanrun run MODEL PROMPT")
-    bundle = load(model)
-    return None, bundle, resolve(bundle, _prompt(prompt), asked)
+    if only_plan:
+        _plan(load(model), prompt or SOME_PROMPT, asked, way)
+    elif prompt is None and sys.stdin.isatty():
+        _ask(model, asked, way)
+    else:
+        bundle = load(model)
+        make(bundle, _prompt(prompt), asked, way, started)
 
 
-def _resumed(
-    run_id: str, model: str | None, asked: dict[str, Any]
-) -> tuple[Run | None, Bundle, GenerationRequest]:
-    from wanrun import load
+def _plan(bundle: Bundle, prompt: str, asked: dict[str, Any], way: Way) -> None:
+    request = resolve(bundle, prompt, asked)
+    tell_notes(request)
+    show_plan(bundle, request, way.device or settings.get("device"), way.memory, way.as_json)
 
+
+def _ask(model: str, asked: dict[str, Any], way: Way) -> None:
+    """Make the videos that a person at a terminal asks for, one after the other."""
+    from wanrun.cli.interactive import Session
+
+    if not sys.stdout.isatty() or way.output:
+        raise click.UsageError("say what the video shows: wanrun run MODEL PROMPT")
+    Session(load(model), asked, way).run()
+
+
+def _resumed(run_id: str, model: str | None, asked: dict[str, Any]) -> tuple[Run, Bundle, GenerationRequest]:
     if model is not None or any(value is not None for value in asked.values()):
         raise click.UsageError("--resume continues a run as it was begun: give no model, prompt or settings")
     kept = runs.find(settings.home(), run_id)
@@ -100,24 +97,8 @@ def _resumed(
     return kept, bundle, runs.request(kept, bundle)
 
 
-@contextmanager
-def _resumable(kept: Run) -> Iterator[None]:
-    """Forget the run once it is over; keep it when there is something to continue, and say how."""
-    try:
-        yield
-    except BaseException:
-        if kept.started:
-            click.echo(f"Stopped. To continue from there: wanrun run --resume {kept.id}", err=True)
-        else:
-            kept.forget()
-        raise
-    kept.forget()
-
-
 def _prompt(prompt: str | None) -> str:
     if prompt is None:
-        if sys.stdin.isatty():
-            raise click.UsageError("say what the video shows: wanrun run MODEL PROMPT")
         prompt = sys.stdin.read(1_000_001).strip()
     if not prompt.strip():
         raise InvalidRequest("the prompt is empty: say what the video shows")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,12 +52,17 @@ def save(frames: Callable[[Progress], Iterator[Frame]], video: Video, as_json: b
     with destination as writer, shown(quiet=as_json) as progress:
         for frame in frames(progress):
             writer.write(frame)
+    tell(writer.path, request, described if as_json else None, started)
+
+
+def tell(path: Path, request: GenerationRequest, described: Mapping[str, Any] | None, started: float) -> None:
+    """Print the finished video's file, or with its provenance ``described`` one JSON object."""
     elapsed_s = time.monotonic() - started
-    if as_json:
-        click.echo(json.dumps({"path": str(writer.path), "seconds": round(elapsed_s, 3), **described}))
+    if described is not None:
+        click.echo(json.dumps({"path": str(path), "seconds": round(elapsed_s, 3), **described}))
     else:
         what = f"{request.width}x{request.height}, {request.frames} frames, seed {request.seed}"
-        click.echo(f"{writer.path}  ({what}, {elapsed_s:.1f} s)")
+        click.echo(f"{path}  ({what}, {elapsed_s:.1f} s)")
 
 
 def _free_name(prompt: str, seed: int, ending: str) -> Path:

@@ -24,6 +24,9 @@ from wanrun.store.store import open_store
 from wanrun.types import EXPERTS, ROLES
 from wanrun.wan.detect import Identity, identify
 
+#: What can be shown of a model; ``info`` is about all of it.
+PARTS = ("info", "parameters", "modelfile", "license", "system", "template")
+
 
 @dataclass(frozen=True, slots=True)
 class _File:
@@ -46,19 +49,23 @@ def show(name: str, what: tuple[str, ...]) -> None:
     if len(what) > 1:
         flags = "'--license', '--modelfile', '--parameters', '--system', or '--template'"
         raise click.UsageError(f"only one of {flags} can be specified")
+    click.echo(text(name, what[0] if what else "info"), nl=False)
+
+
+def text(name: str, what: str) -> str:
+    """What ``show`` prints of the model: one of PARTS."""
     parsed = parse_name(name)
     spec = describe(open_store(), parsed)
-    if not what:
-        click.echo("\n".join(_sections(spec)))
-        return
-    texts = {
+    if what == "info":
+        return "\n".join(_sections(spec)) + "\n"
+    found = {
         "license": "\n".join(spec.licenses),
         "modelfile": _modelfile(parsed, spec),
         "parameters": "\n".join(f"{key:<17}{value}" for key, value in _parameters(spec)),
         "system": spec.system or "",
         "template": spec.template or "",
-    }
-    click.echo(texts[what[0]], nl=not texts[what[0]].endswith("\n"))
+    }[what]
+    return found if found.endswith("\n") else f"{found}\n"
 
 
 def _sections(spec: Spec) -> Iterator[str]:

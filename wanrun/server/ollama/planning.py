@@ -43,6 +43,7 @@ class Planned(BaseModel):
     phases: list[PhasePlan]
     peak_ram_bytes: int
     peak_vram_bytes: int
+    mapped_bytes: int = Field(description="Of files beside them, which the system can drop and read again.")
     seconds: float
     fits: bool
     device: str
@@ -86,6 +87,7 @@ def _described(planned: Plan, notes: list[str]) -> Planned:
         ],
         peak_ram_bytes=planned.memory,
         peak_vram_bytes=planned.device_memory,
+        mapped_bytes=planned.pages,
         seconds=round(planned.seconds, 3),
         fits=planned.fits,
         device=planned.device,
