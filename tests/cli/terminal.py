@@ -44,7 +44,8 @@ class Terminal:
 
     def answer(self, line: str | bytes) -> str:
         """What is shown between the line and the next prompt."""
-        self.type(line + (b"\n" if isinstance(line, bytes) else "\n"))
+        self.type(line)
+        self.type("\n")
         return self.until(">>> ")
 
     def end(self) -> int:

@@ -129,7 +129,7 @@ def test_only_the_same_model_of_the_same_version_is_used(
         monkeypatch.setenv("WANRUN_HOST", f"127.0.0.1:{port}")
         assert remote.serves(bundle)
     for broken in ({"status": 500}, {"status": 401}, {"Content_Encoding": "gzip"}):
-        with pretender(sound, **broken) as port:  # type: ignore[arg-type]
+        with pretender(sound, **broken) as port:
             monkeypatch.setenv("WANRUN_HOST", f"127.0.0.1:{port}")
             assert not remote.serves(bundle)
 

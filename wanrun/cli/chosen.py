@@ -65,7 +65,7 @@ def _value(key: str, text: str) -> Any:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if key == "seconds":
         try:
-            return click.FLOAT.convert(text, None, None)
+            return click.FLOAT(text)
         except click.BadParameter as error:
             raise InvalidRequest(f"seconds: {error.message}") from error
     return parse_parameter(key, text)
