@@ -46,7 +46,7 @@ install: $(VENV)/.installed  ## install wanrun into .venv
 install-dev: $(VENV)/.installed-dev  ## install what the tests need, too
 
 demo: install  ## install, and make a video with the embedded model
-	$(BIN)/wanrun run wan-toy "a red ball bouncing on a blue surface" --seed 5 -o demo.mp4
+	$(BIN)/wanrun run wan-toy "a red ball bouncing on a blue surface" --seed 8 -o demo.mp4
 
 tools:  # a real registry, a second client for it and a browser, which the tests drive
 	@missing=$$(for tool in docker-registry skopeo chromium; do command -v $$tool >/dev/null || echo $$tool; done); \
