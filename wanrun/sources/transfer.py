@@ -181,7 +181,8 @@ class Transfer:
             except Passing as failure:
                 failures = 1 if piece.position - before >= self.policy.gain else failures + 1
                 fruitless = 1 if self.layout.done - done >= self.policy.gain else fruitless + 1
-                before, done = piece.position, self.layout.done if fruitless == 1 else done
+                before = piece.position
+                done = self.layout.done if fruitless == 1 else done
                 if fruitless >= self.policy.tries or failure.after_s > self.policy.longest_pause_s:
                     raise self._given_up(failure, fruitless) from failure
                 self._stop.wait(max(self.policy.pause(failures), failure.after_s))
