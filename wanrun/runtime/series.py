@@ -35,7 +35,7 @@ class Series(Resource):
             for index, request in enumerate(requests):
                 with suppress(WanrunError):
                     pipeline.encode(encoder, request)
-                progress("reading prompts", index + 1, len(requests))
+                progress("encoding prompts", index + 1, len(requests))
 
     def frames(
         self, run: Run, bundle: Bundle, request: GenerationRequest, plan: Plan | None, progress: Progress
