@@ -94,11 +94,58 @@ class BlockDenoiser(Protocol):
         self,
         latents: Tensor,
         timestep: float | Tensor,
-        context: Tensor,
+        contexts: Sequence[Tensor],
         condition: Tensor | None,
         walk: Walk,
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; ``walk`` takes the hidden states through the blocks.
+
+        It is called once or more, in the contexts' order, with a row for each of some of them.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a video's sampling took: forwards of the model that were asked for, and those left out.
+
+    A forward of which some blocks are computed is left out in part.
+    """
+
+    forwards: int = 0
+    skipped: float = 0.0
+
+
+class StepCache(Protocol):
+    """A denoiser that answers by itself where the model's answer would hardly change; for one video.
+
+    ``note`` and ``replay`` let an interrupted video continue to the same bits.
+    """
+
+    tally: Tally
+
+    def velocity(
+        self, latents: Tensor, timestep: float | Tensor, context: Tensor, condition: Tensor | None = None
     ) -> Tensor:
-        """As ``Denoiser.velocity``; ``walk`` takes the hidden states through the blocks."""
+        """As ``Denoiser.velocity``."""
+        ...
+
+    def velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; the first context decides for all."""
+        ...
+
+    def note(self) -> bytes:
+        """What the last call has changed, to be kept beside what it answered."""
+        ...
+
+    def replay(self, latents: Tensor, timestep: float, note: bytes) -> None:
+        """Take over what the call with these arguments had noted; FormatError for what is no note."""
         ...
 
 

@@ -123,12 +123,12 @@ class Experts(Resource):
         self,
         latents: Tensor,
         timestep: float | Tensor,
-        context: Tensor,
+        contexts: Sequence[Tensor],
         condition: Tensor | None,
         walk: Walk,
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """See ``wanrun.types.BlockDenoiser``; raises as ``velocity``."""
-        return self._velocities(latents, timestep, [context], condition, walk)[0]
+        return self._velocities(latents, timestep, contexts, condition, walk)
 
     def velocities(
         self,
