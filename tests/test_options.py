@@ -135,9 +135,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse(text)
-    with pytest.raises(InvalidRequest, match=r"(?s)^sampler must be .* not ") as caught:
-        parse_parameter("sampler", f"{text}\n")
-    assert len(str(caught.value)) < 400
+    if text.strip(" \t") == text:  # around a Modelfile's value blanks do not count
+        with pytest.raises(InvalidRequest, match=r"(?s)^sampler must be .* not ") as caught:
+            parse_parameter("sampler", text)
+        assert len(str(caught.value)) < 400
 
 
 def test_the_longest_list_is_read() -> None:
