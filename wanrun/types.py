@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
+    from wanrun.wan.model import Walk
+
 #: uint8 (height, width, 3)
 Frame: TypeAlias = "NDArray[np.uint8]"
 
@@ -90,6 +92,22 @@ class BranchDenoiser(Protocol):
         condition: Tensor | None = None,
     ) -> list[Tensor]:
         """The velocity of each context, as ``Denoiser.velocity`` has it."""
+        ...
+
+
+@runtime_checkable
+class BlockDenoiser(Protocol):
+    """A Denoiser that lets others between the blocks of its transformer, as some step caches need."""
+
+    def walked(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        context: Tensor,
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> Tensor:
+        """As ``Denoiser.velocity``; ``walk`` takes the hidden states through the blocks."""
         ...
 
 
