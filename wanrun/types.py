@@ -26,6 +26,15 @@ Frame: TypeAlias = "NDArray[np.uint8]"
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
 
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds a plugin's option, both ends included: ``eta: Annotated[float, Range(0, 1)] = 1.0``."""
+
+    low: float
+    high: float
+
+
 #: Roles a component may have in a bundle. A dense model has only ``diffusion``.
 ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
 EXPERTS = ("diffusion", "high_noise", "low_noise")
