@@ -125,19 +125,13 @@ class Tally:
     skipped: float = 0.0
 
 
-class StepCache(Protocol):
+class StepCache(Denoiser, Protocol):
     """A denoiser that answers by itself where the model's answer would hardly change; for one video.
 
     ``note`` and ``replay`` let an interrupted video continue to the same bits.
     """
 
     tally: Tally
-
-    def velocity(
-        self, latents: Tensor, timestep: float | Tensor, context: Tensor, condition: Tensor | None = None
-    ) -> Tensor:
-        """As ``Denoiser.velocity``."""
-        ...
 
     def velocities(
         self,
@@ -280,6 +274,19 @@ class GenerationRequest:
     latent_shape: tuple[int, int, int, int]
     #: What was changed to fit the model, for people.
     notes: tuple[str, ...] = ()
+    #: Guidance is used at sigmas from ``guidance_start`` down to ``guidance_end``.
+    guidance_start: float = 1.0
+    guidance_end: float = 0.0
+    #: 0..1: how far the guided prediction gets the spread of the conditional one.
+    guidance_rescale: float = 0.0
+    #: A step cache with its options, or "none".
+    cache: str = "none"
+    #: How the noise of the frames hangs together, with its options; "iid" is not at all.
+    noise: str = "iid"
+    #: How much attention across frames is strengthened; 0 is not.
+    cross_frame: float = 0.0
+    #: 0..1: how far still areas are smoothed in time after decoding.
+    flicker: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

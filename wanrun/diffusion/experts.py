@@ -20,6 +20,7 @@ from wanrun.gguf.probe import Memory
 from wanrun.gguf.weights import open_weights
 from wanrun.types import Adapter, Resource
 from wanrun.wan.config import PATCH
+from wanrun.wan.crossframe import strengthen
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import fuse_gelu, load_transformer
 from wanrun.wan.lora import adapt
@@ -46,9 +47,10 @@ class Experts(Resource):
         precision: str,
         resident_bytes: int | None = None,
         adapters: Sequence[Adapter] = (),
+        cross_frame: float = 0.0,
     ) -> None:
         self._files, self._adapters = dict(files), tuple(adapters)
-        self._boundary = boundary
+        self._boundary, self._cross_frame = boundary, cross_frame
         self._device = pick_device(device)
         self._dtype = pick_dtype(precision, self._device)
         if precision == "int8" and torch.device(self._device).type != "cpu":
@@ -79,6 +81,8 @@ class Experts(Resource):
                 model = load_transformer(weights, self._device, self._dtype, self._policy())
         self._adapt(model, role)
         fuse_gelu(model)
+        if self._cross_frame:
+            strengthen(model, self._cross_frame)
         if streamed:
             distribute(model, self._device, self._resident_bytes or 0)
         if self._compiled:
@@ -219,12 +223,14 @@ def load(
     precision: str = "auto",
     resident_bytes: int | None = None,
     adapters: Sequence[Adapter] = (),
+    cross_frame: float = 0.0,
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
     ``resident_bytes`` may be spent on keeping what is needed at each step: on the CPU on matrices that stay
-    unpacked, none without it; elsewhere on blocks that stay on the device, all without it. Raises
-    InvalidRequest when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
+    unpacked, none without it; elsewhere on blocks that stay on the device, all without it.
+    ``cross_frame`` strengthens attention across frames (see ``wanrun.wan.crossframe``). Raises InvalidRequest
+    when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
     """
     if resident_bytes is not None and resident_bytes < 0:
         raise InvalidRequest(f"resident_bytes is {resident_bytes}; give a number from 0, or None")
@@ -234,4 +240,5 @@ def load(
         )
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
-    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes, adapters)
+    switch = boundary if len(files) == 2 else None
+    return Experts(files, switch, device, precision, resident_bytes, adapters, cross_frame)

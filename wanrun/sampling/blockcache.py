@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from wanrun.errors import PluginError
@@ -105,7 +106,7 @@ class _Walk:
         if self._reuse:
             rest = self._kept.rest[len(self.rest) : len(self.rest) + len(x)]
             self.rest += rest
-            return start.clone().add_(_stacked(rest))
+            return start + torch.stack(rest)
         end = straight(start, blocks[leading:], time)
         self.rest += (end - start).unbind(0)
         return end
@@ -119,12 +120,6 @@ class _Walk:
         else:
             self.added = added
         return reuse
-
-
-def _stacked(rest: Sequence[Tensor]) -> Tensor:
-    import torch
-
-    return torch.stack(list(rest))
 
 
 class _Listening:

@@ -1,9 +1,9 @@
 """What all step caches have in common: when they may answer, what they count, and how they continue.
 
-A cache answers for the model where a method (easycache, magcache, …) says that the answer would hardly change.
-The first branch of guidance decides for all, so that no fresh answer is ever set against an old one. What a
-method keeps is a few numbers and, for each branch, the tensors of the last forward that was computed. A
-checkpoint holds the numbers; the tensors are made again by repeating that one forward.
+A cache answers for the model where a method (easycache, magcache, …) says that the answer would hardly
+change. The first branch of guidance decides for all, so that no fresh answer is ever set against an old one.
+What a method keeps is a few numbers and, for each branch, the tensors of the last forward that was computed.
+A checkpoint holds the numbers; the tensors are made again by repeating that one forward.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from wanrun.types import BranchDenoiser, Denoiser, Resource, Tally
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The run that a cache serves: its sigmas, where its experts switch, and the steps that are never left out.
+    """The run that a cache serves: its sigmas, where its experts switch, and which steps are always computed.
 
-    Those are the first ``warmup`` of each expert's steps, at least one, and the very last.
+    Those are the first part ``warmup`` of each expert's steps, at least one, and the very last.
     """
 
     sigmas: tuple[float, ...]

@@ -55,7 +55,7 @@ def cache(
 ) -> Cached:
     """Reuse what the blocks add while the time vector hardly changes; for calibrated models.
 
-    ``coefficients`` of the polynomial, the highest power first, come from ``wanrun calibrate-cache``;
+    ``coefficients`` of the polynomial, the highest power first, are the model's parameter ``teacache``;
     ``threshold`` is the change that may add up, ``warmup`` the part of each expert's steps that is always
     computed.
     """
