@@ -125,9 +125,10 @@ def test_what_is_about_the_filming_is_no_thing() -> None:
 
 def check(found: Structure) -> None:
     """Every part lies in the text, says what stands there, and points to what there is."""
-    for item in (*found.objects, *found.actions, *found.relations):
-        assert found.text[item.start : item.end] == item.text
-        assert item.text
+    places = [(each.start, each.end, each.text) for each in found.objects]
+    places += [(each.start, each.end, each.text) for each in found.actions]
+    places += [(each.start, each.end, each.text) for each in found.relations]
+    assert all(text and found.text[start:end] == text for start, end, text in places)
     count = len(found.objects)
     assert all(0 <= index < count for each in found.actions for index in each.subjects)
     for each in found.relations:
