@@ -16,7 +16,7 @@ from wanrun.gguf.weights import open_weights
 from wanrun.request import resolve
 from wanrun.wan.config import WanConfig
 from wanrun.wan.context import fold_padding
-from wanrun.wan.load import bears_int8, load_transformer
+from wanrun.wan.load import bears_int8, fuse_gelu, load_transformer
 from wanrun.wan.model import WanModel
 from wanrun.wan.requantize import quantize_transformer
 

@@ -29,6 +29,9 @@ def rotation(frames: int, height: int, width: int, device: torch.device | str = 
 
 
 def rotate_(heads: Tensor, rotation: Tensor) -> Tensor:
-    """Turn in place the pairs of float32 ``heads`` (batch, tokens, heads, 128) by ``rotation`` (tokens, 64)."""
+    """Turn in place the pairs of ``heads``, (batch, tokens, heads, 128) float32.
+
+    ``rotation`` is (tokens, 64).
+    """
     torch.view_as_complex(heads.unflatten(-1, (-1, 2))).mul_(rotation[:, None])
     return heads
