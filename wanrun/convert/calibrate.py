@@ -38,7 +38,7 @@ def calibrate(
 
     What was gathered is kept in the file ``unfinished`` after each video, and a call with the same arguments
     goes on from there, to the same result bit for bit. Raises InvalidRequest when that file is of a
-    calibration with other files or requests.
+    calibration with other files or requests, or the steps are so few that an expert is never used.
     """
     mark = _identity(bundle, requests)
     gathered = _unfinished(unfinished, mark)
@@ -55,7 +55,13 @@ def calibrate(
                 write_imatrix(unfinished, gathered)
                 gathered = read_imatrix(unfinished)  # rounded as the file is, interrupted or not
                 progress("watching videos", gathered.chunks, len(requests))
-    return {role: _of_expert(gathered, role, dataset) for role in files}
+    made = {role: _of_expert(gathered, role, dataset) for role in files}
+    idle = [role for role, imatrix in made.items() if not imatrix.moments]
+    if idle:
+        raise InvalidRequest(
+            f"the expert {idle[0]} was never used: {first.steps} steps are too few to see it"
+        )
+    return made
 
 
 class Watch:

@@ -1,4 +1,4 @@
-"""Writes the prompts that ``wanrun calibrate`` uses for wan-toy: combinations of training, none of the suite."""
+"""Writes the prompts that ``wanrun calibrate`` uses for wan-toy: what training showed, none of the suite."""
 
 from __future__ import annotations
 
