@@ -17,6 +17,7 @@ from wanrun.errors import WanrunError
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
+    "prompt": ("wanrun.cli.prompt:prompt", "Show how a prompt is read."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
     "serve": ("wanrun.cli.serve:serve", "Serve models and videos over HTTP."),
     "pull": ("wanrun.cli.transfer:pull", "Download a model."),
