@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from wanrun.wan.attention import attention
 from wanrun.wan.model import Attention, Block, WanModel, split_heads
-from wanrun.wan.rope import rotate
 
 
 def strengthen(model: WanModel, weight: float) -> None:
@@ -37,9 +36,8 @@ class CrossFrame(nn.Module):
     def forward(self, x: Tensor, turn: Tensor) -> Tensor:
         """See ``Attention.forward``."""
         inner = self.inner
-        query = rotate(split_heads(inner.norm_q(inner.q(x))), turn)
-        key, value = inner.read(x)
-        key = rotate(key, turn)
+        query = split_heads(inner.norm_q(inner.q(x), turn))
+        key, value = inner.read(x, turn)
         mixed = attention(query, key, value)
         gain = intensity(query, key, frame_count(turn), self.weight)
         return inner._join(mixed * gain[:, None, None, None].to(mixed.dtype))
