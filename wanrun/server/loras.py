@@ -16,7 +16,7 @@ _MOST = 16
 class AskedLora(BaseModel):
     """A LoRA that the server has."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(
         min_length=1,
