@@ -9,7 +9,7 @@ can share it; a single run closes each part before the next one is opened.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -123,6 +123,22 @@ def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress 
     negative = encoder.encode(request.negative) if guided else None
     progress("text", total, total)
     return Conditioning(positive, negative)
+
+
+def encode_all(
+    bundle: Bundle, requests: Sequence[GenerationRequest], progress: Progress = silent
+) -> list[Conditioning]:
+    """The conditionings of many requests, with one encoder and one copy of each negative prompt's context."""
+    found: list[Conditioning] = []
+    negatives: dict[str, Tensor] = {}
+    with open_encoder(bundle) as encoder:
+        for index, request in enumerate(requests):
+            read = encode(encoder, request)
+            if read.negative is not None:
+                read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
+            found.append(read)
+            progress("reading prompts", index + 1, len(requests))
+    return found
 
 
 def sigmas(request: GenerationRequest) -> Tensor:

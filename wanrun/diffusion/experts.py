@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ _SIDE_BY_SIDE_TOKENS = 4096
 _STEP_GROWTH = 2.0
 
 
+#: Told the role of an expert that was read and the model, before its first use: to watch or to change it.
+OnLoad: TypeAlias = Callable[[str, WanModel], None]
+
+
 class Experts(Resource):
     """A Denoiser over ``files`` by role: one ``diffusion``, or ``high_noise`` and ``low_noise``.
 
@@ -46,6 +51,7 @@ class Experts(Resource):
         precision: str,
         resident_bytes: int | None = None,
         adapters: Sequence[Adapter] = (),
+        on_load: OnLoad | None = None,
     ) -> None:
         self._files, self._adapters = dict(files), tuple(adapters)
         self._boundary = boundary
@@ -54,6 +60,7 @@ class Experts(Resource):
         if precision == "int8" and torch.device(self._device).type != "cpu":
             raise InvalidRequest(f"precision int8 is for the CPU, not for {self._device}; use bf16")
         self._precision, self._resident_bytes = precision, resident_bytes
+        self._on_load = on_load
         self._compiled = self._device != "cpu" and settings.compiled()
         self._loaded: tuple[str, WanModel, Prompts] | None = None
         self._last: float | None = None
@@ -79,6 +86,8 @@ class Experts(Resource):
                 model = load_transformer(weights, self._device, self._dtype, self._policy())
         self._adapt(model, role)
         fuse_gelu(model)
+        if self._on_load is not None:
+            self._on_load(role, model)
         if streamed:
             distribute(model, self._device, self._resident_bytes or 0)
         if self._compiled:
@@ -219,6 +228,7 @@ def load(
     precision: str = "auto",
     resident_bytes: int | None = None,
     adapters: Sequence[Adapter] = (),
+    on_load: OnLoad | None = None,
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
@@ -234,4 +244,5 @@ def load(
         )
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
-    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes, adapters)
+    switch = boundary if len(files) == 2 else None
+    return Experts(files, switch, device, precision, resident_bytes, adapters, on_load)
