@@ -93,7 +93,8 @@ def test_a_lora_of_the_servers_folder(
         answer = http.post("/api/generate", json=generated | where | {"seed": 7, "stream": False}).json()
         assert http.get(f"/v1/videos/{answer['id']}").json()["wanrun"]["lora"] == [told]
     described = http.get(f"/v1/videos/{made.id}/provenance").json()
-    for bad in ([{**told, "digest": "sha256:" + "0" * 64}], [{**told, "role": 3}], [{}], 3, ["x"]):
+    hostile: list[Any] = [[{**told, "digest": "sha256:" + "0" * 64}], [{**told, "role": 3}], [{}], 3, ["x"]]
+    for bad in hostile:
         twisted = described | {"request": described["request"] | {"lora": bad}}
         assert http.post("/api/replay", json={"provenance": twisted}).status_code == 400, bad
 
