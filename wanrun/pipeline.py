@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
 from wanrun.errors import InvalidRequest, PluginError
+from wanrun.store.loras import with_loras
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -59,10 +60,11 @@ def open_encoder(bundle: Bundle) -> TextEncoder:
 def open_denoiser(
     bundle: Bundle, request: GenerationRequest, device: str = "auto", resident_bytes: int | None = None
 ) -> Denoiser:
-    """The bundle's experts, in the request's precision.
+    """The bundle's experts with its adapters and the request's, in the request's precision.
 
     ``resident_bytes`` may be spent on weights that stay ready: see ``wanrun.diffusion.experts.load``.
     """
+    bundle = with_loras(bundle, request.lora)
     return open_experts(
         bundle, request.boundary, device, request.precision, resident_bytes, request.cross_frame
     )

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wanrun import options, plugins
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.gguf.header import read_header
+from wanrun.modelfile.adapters import check_adapters
+from wanrun.modelfile.check import Candidate
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter, parse_parameter
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.store.loras import with_loras
+from wanrun.types import Bundle, GenerationRequest, Lora
 from wanrun.wan.detect import Identity, identify
 
 _TEMPORAL_STRIDE = 4
@@ -35,8 +39,8 @@ _PROMPT_LIMIT = 1_000_000
 def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> GenerationRequest:
     """The request for ``prompt`` with the parameters ``asked`` for over the bundle's own.
 
-    ``asked`` may hold every parameter of a Modelfile, and ``negative`` and ``seconds``. Raises InvalidRequest
-    with all mistakes.
+    ``asked`` may hold every parameter of a Modelfile, ``negative``, ``seconds``, and in ``lora`` adapters of
+    the store (``wanrun.store.loras``). Raises InvalidRequest with all mistakes.
     """
     problems: list[str] = []
     values = dict(bundle.parameters) | _checked(asked, problems)
@@ -69,13 +73,34 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
     start, end = (float(values.get(name, usual)) for name, usual in _INTERVAL)
     if start <= end:
         problems.append(f"guidance_start {start:g} must be above guidance_end {end:g}: noise falls")
+    loras = tuple(asked.get("lora") or ())
+    left_out = _left_out(bundle, loras, problems)
     if problems:
         raise InvalidRequest("\n".join(problems))
     values["decoder"] = decoder
     values["prompt"] = _PROMPT.sub(lambda _: prompt, bundle.template)
     values["negative"] = bundle.negative if asked.get("negative") is None else str(asked["negative"])
     values["seconds"] = asked.get("seconds")
-    return _rounded(values, identity, two_experts=len(bundle.experts) == 2)
+    request = _rounded(values, identity, two_experts=len(bundle.experts) == 2)
+    return replace(request, lora=loras, notes=(*request.notes, *left_out))
+
+
+def _left_out(bundle: Bundle, loras: Sequence[Lora], problems: list[str]) -> list[str]:
+    """What of the request's LoRAs means nothing to the model; a problem is noted for each that cannot be."""
+    if not loras:
+        return []
+    try:
+        adapters = [
+            Candidate(each.role, each.component.path, each.component.origin)
+            for each in with_loras(bundle, loras).adapters
+        ]
+        experts = {role: Candidate(role, part.path, part.origin) for role, part in bundle.experts.items()}
+        layouts = check_adapters(adapters, experts)
+    except WanrunError as error:
+        problems.append(str(error))
+        return []
+    named = zip(loras, layouts[len(bundle.adapters) :], strict=True)
+    return [f"{lora.origin}: {layout.note}" for lora, layout in named if layout.note is not None]
 
 
 def _calibrated(cache: str, values: Mapping[str, Any]) -> str:
@@ -91,7 +116,7 @@ def _checked(asked: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """What was asked for as parameters of the closed list, each within its range."""
     values: dict[str, Any] = {}
     for name, value in asked.items():
-        if value is None or name == "negative":
+        if value is None or name in ("negative", "lora"):
             continue
         try:
             if name == "seconds":

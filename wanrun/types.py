@@ -231,6 +231,19 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter that a request brings along, for the expert ``role`` or, with "", for all of them.
+
+    The store has its bytes under ``digest``; ``origin`` is its file's name, for people.
+    """
+
+    role: str
+    scale: float
+    digest: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A model that can run: components by role, adapters in order, and the Modelfile's settings."""
 
@@ -272,6 +285,8 @@ class GenerationRequest:
     decoder: str
     #: (channels, frames, height, width)
     latent_shape: tuple[int, int, int, int]
+    #: Applied after the bundle's own adapters, in this order.
+    lora: tuple[Lora, ...] = ()
     #: What was changed to fit the model, for people.
     notes: tuple[str, ...] = ()
     #: Guidance is used at sigmas from ``guidance_start`` down to ``guidance_end``.

@@ -11,6 +11,8 @@ from pydantic import Field
 from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter
+from wanrun.server import loras
+from wanrun.server.loras import Loras
 from wanrun.server.ollama.shapes import Named
 from wanrun.types import Bundle
 
@@ -61,6 +63,7 @@ class AskedVideo(Named):
     options: dict[str, Any] | None = Field(
         None, description="The same settings; what Ollama has for language models is ignored."
     )
+    lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     images: list[str] | None = Field(None, description="Not supported: videos are made from words alone.")
 
     def parameters(self, bundle: Bundle) -> dict[str, Any]:
@@ -68,11 +71,14 @@ class AskedVideo(Named):
         if self.images:
             raise InvalidRequest(f"'{self.wanted}' does not support images: videos are made from words alone")
         given = {name: value for name, value in (self.options or {}).items() if name not in _IGNORED}
+        lora = self.lora or loras.read(given.pop("lora", None))
         top = self.model_dump(
-            exclude_none=True, exclude={"model", "name", "prompt", "options", "images", *_NOT_SETTINGS}
+            exclude_none=True,
+            exclude={"model", "name", "prompt", "options", "images", "lora", *_NOT_SETTINGS},
         )
         given |= {name: value for name, value in top.items() if value != 0 or name not in _ZERO_IS_NOTHING}
-        return {key: value for key, value in in_our_words(given, bundle).items() if value is not None}
+        asked = {key: value for key, value in in_our_words(given, bundle).items() if value is not None}
+        return asked | {"lora": lora}
 
 
 #: Fields of requests that build on this one and are about something else than the video.

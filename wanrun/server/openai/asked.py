@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from wanrun.options import LENGTH_LIMIT
 from wanrun.server.job import PRIORITIES
+from wanrun.server.loras import Loras
 
 _SIDE = "(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"
 _LONGEST_S = 600
@@ -109,9 +110,7 @@ class Asked(BaseModel):
     decoder: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="A decoder plugin: vae, tiny, or vae+tiny."
     )
-    lora: Annotated[
-        None, _refused("make a model of it, with ADAPTER in a Modelfile, and ask for that model")
-    ] = Field(None, description="Not supported per request: a Modelfile's ADAPTER makes a model of it.")
+    lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     priority: int = Field(
         0, ge=PRIORITIES[0], le=PRIORITIES[-1], description="Jobs of higher priority are done first."
     )

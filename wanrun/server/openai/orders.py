@@ -71,4 +71,4 @@ def _order(
 def _parameters(asked: Asked) -> dict[str, Any]:
     """What was asked for, in our words."""
     given = asked.model_dump(exclude_none=True)
-    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given}
+    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given} | {"lora": asked.lora}
