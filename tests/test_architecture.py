@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wanrun"
 
-_BASE = {"errors", "types", "settings"}
+_BASE = {"errors", "types", "settings", "options"}
 _STAGE = _BASE | {"wan", "gguf"}
 _MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
 _RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video"}
@@ -21,6 +21,8 @@ _RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video"
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
+    "options": {"errors"},
+    "signatures": {"errors"},
     "types": {"errors", "video"},  # a clip saves itself through the writer, imported when it does
     "gguf": {"errors", "settings"},
     "wan": {"errors", "gguf"},
@@ -29,7 +31,7 @@ ALLOWED = {
     "decoders": _STAGE,
     "sampling": _STAGE,
     "video": _STAGE,
-    "plugins": _BASE,
+    "plugins": _BASE | {"signatures"},
     "sources": _MIDDLE | {"__init__"},
     "modelfile": _MIDDLE,
     "store": _MIDDLE | {"__init__"},

@@ -125,7 +125,7 @@ def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress 
 
 def sigmas(request: GenerationRequest) -> Tensor:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.load("schedules", request.schedule)(request.steps, request.shift)
+    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
     return schedule
 
 
@@ -160,7 +160,7 @@ def denoise(
         if on_step is not None:
             on_step(index, latents, clean)
 
-    latents: Tensor = plugins.load("samplers", request.sampler)(
+    latents: Tensor = plugins.bind("samplers", request.sampler)(
         velocity,
         initial_noise(request.latent_shape, request.seed),
         levels,

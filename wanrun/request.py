@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from wanrun import plugins
+from wanrun import options, plugins
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.gguf.header import read_header
 from wanrun.modelfile.parameters import find_parameter, format_parameter, parse_parameter
@@ -31,12 +31,18 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
     """
     problems: list[str] = []
     values = dict(bundle.parameters) | _checked(asked, problems)
-    for group, key in (("samplers", "sampler"), ("schedules", "schedule"), ("decoders", "decoder")):
-        asked_for = str(values.get(key, ""))
-        # decoders may stand in for each other: vae+tiny
-        for name in asked_for.split("+") if key == "decoder" else [asked_for]:
-            if key in values and name not in plugins.names(group):
-                problems.append(f"{key} {name!r} is not known; there are {', '.join(plugins.names(group))}")
+    for group, key in (("samplers", "sampler"), ("schedules", "schedule")):
+        if key in values:
+            try:
+                plugins.options_of(group, str(values[key]))
+            except WanrunError as error:
+                problems.append(f"{key} {error}")
+    # decoders may stand in for each other: vae+tiny
+    for name in str(values["decoder"]).split("+") if "decoder" in values else []:
+        if name not in plugins.names("decoders"):
+            problems.append(
+                f"decoder {name!r} is not known; there are {', '.join(plugins.names('decoders'))}"
+            )
     if len(prompt) > _PROMPT_LIMIT:
         problems.append(f"the prompt has {len(prompt)} characters; at most {_PROMPT_LIMIT} are read")
     identity = identify(read_header(next(iter(bundle.experts.values())).path))
@@ -103,7 +109,7 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
     if frames != wanted:
         notes.append(f"{wanted} frames become {frames}: the model makes 4k+1")
     sampler = str(values.get("sampler", "unipc"))
-    own = sampler if sampler in plugins.names("schedules") else "linear"
+    own = "unipc" if options.parse(sampler).name == "unipc" else "linear"
     guidance = float(values.get("guidance", 1.0))
     seed = values.get("seed")
     return GenerationRequest(

@@ -18,11 +18,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
+    from wanrun.wan.model import Walk
+
 #: uint8 (height, width, 3)
 Frame: TypeAlias = "NDArray[np.uint8]"
 
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds a plugin's option, both ends included: ``eta: Annotated[float, Range(0, 1)] = 1.0``."""
+
+    low: float
+    high: float
+
 
 #: Roles a component may have in a bundle. A dense model has only ``diffusion``.
 ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
@@ -81,6 +92,22 @@ class BranchDenoiser(Protocol):
         condition: Tensor | None = None,
     ) -> list[Tensor]:
         """The velocity of each context, as ``Denoiser.velocity`` has it."""
+        ...
+
+
+@runtime_checkable
+class BlockDenoiser(Protocol):
+    """A Denoiser that lets others between the blocks of its transformer, as some step caches need."""
+
+    def walked(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        context: Tensor,
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> Tensor:
+        """As ``Denoiser.velocity``; ``walk`` takes the hidden states through the blocks."""
         ...
 
 

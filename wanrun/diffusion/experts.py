@@ -23,7 +23,7 @@ from wanrun.wan.config import PATCH
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import fuse_gelu, load_transformer
 from wanrun.wan.lora import adapt
-from wanrun.wan.model import WanModel
+from wanrun.wan.model import Walk, WanModel, straight
 
 #: Up to this many tokens the branches of guidance go through the blocks side by side, so that a weight is
 #: unpacked once for all of them. With more, unpacking is no longer worth the memory of their activations.
@@ -119,7 +119,17 @@ class Experts(Resource):
         """
         return self.velocities(latents, timestep, [context], condition)[0]
 
-    @torch.inference_mode()
+    def walked(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        context: Tensor,
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> Tensor:
+        """See ``wanrun.types.BlockDenoiser``; raises as ``velocity``."""
+        return self._velocities(latents, timestep, [context], condition, walk)[0]
+
     def velocities(
         self,
         latents: Tensor,
@@ -131,6 +141,17 @@ class Experts(Resource):
 
         Short clips go through the model side by side, so that each weight is unpacked once for all contexts.
         """
+        return self._velocities(latents, timestep, contexts, condition, straight)
+
+    @torch.inference_mode()
+    def _velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> list[Tensor]:
         steps = torch.as_tensor(timestep, dtype=torch.float32).reshape(1, -1)
         model, prompts = self._expert(float(steps.max()))
         for context in contexts:
@@ -143,7 +164,7 @@ class Experts(Resource):
         for first in range(0, len(contexts), together):
             some = contexts[first : first + together]
             wide = inputs.expand(len(some), *inputs.shape[1:])
-            velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some))
+            velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some), walk)
             found += velocities.to(latents.device)
         return found
 

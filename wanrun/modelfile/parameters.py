@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from wanrun import options
 from wanrun.errors import InvalidRequest
 
-#: What a parameter holds: a whole number, a number, a name, or (width, height) in pixels.
+#: What a parameter holds: a whole number, a number, a name or plugin, or (width, height) in pixels.
 Value = int | float | str | tuple[int, int]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
@@ -25,7 +26,7 @@ class Parameter:
     """One parameter; ``low`` and ``high`` are inclusive unless ``above`` says that ``low`` itself is out."""
 
     name: str
-    kind: str  # "integer", "number", "size" or "name"
+    kind: str  # "integer", "number", "size", "name" or "plugin" (a name with options)
     help: str
     low: float = 0
     high: float = 0
@@ -38,6 +39,8 @@ class Parameter:
         """What a value must be, for people."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
+        if self.kind == "plugin":
+            return options.EXPECTS
         if self.kind == "name":
             return "a name of letters, digits, '+', '-', '.' and '_'"
         if self.kind == "size":
@@ -55,8 +58,8 @@ _ALL = (
     Parameter("steps", "integer", "denoising steps", 1, 1000, "steps"),
     Parameter("shift", "number", "how far the noise schedule leans to high noise", 0, 100, above=True),
     Parameter("boundary", "number", "noise level at which the low-noise expert takes over", 0, 1, "sigma"),
-    Parameter("sampler", "name", "sampler plugin"),
-    Parameter("schedule", "name", "noise schedule plugin"),
+    Parameter("sampler", "plugin", "sampler plugin, with its options: 'wanrun samplers' lists them"),
+    Parameter("schedule", "plugin", "noise schedule plugin, with its options: see 'wanrun schedules'"),
     Parameter("guidance", "number", "classifier-free guidance scale; 1 is off", 0, 50),
     Parameter("guidance_high", "number", "guidance scale of the high-noise expert", 0, 50),
     Parameter("guidance_low", "number", "guidance scale of the low-noise expert", 0, 50),
@@ -86,9 +89,12 @@ def parse_parameter(name: str, text: str) -> Value:
     range (NaN and infinity are); the message says what is expected.
     """
     parameter = find_parameter(name)
-    value = _PARSERS[parameter.kind](text.strip(" \t"))
+    try:
+        value, why = _PARSERS[parameter.kind](text.strip(" \t")), ""
+    except InvalidRequest as error:
+        value, why = None, f": {error}"
     if value is None or not _allowed(parameter, value):
-        raise InvalidRequest(f"{parameter.name} must be {parameter.expects}, not {_shown(text)}")
+        raise InvalidRequest(f"{parameter.name} must be {parameter.expects}, not {_shown(text)}{why}")
     return value
 
 
@@ -117,7 +123,13 @@ def _name(text: str) -> str | None:
     return text.lower() if _NAME.fullmatch(text) else None
 
 
-_PARSERS = MappingProxyType({"integer": _integer, "number": _number, "size": _size, "name": _name})
+def _plugin(text: str) -> str:
+    return str(options.parse(text))
+
+
+_PARSERS = MappingProxyType(
+    {"integer": _integer, "number": _number, "size": _size, "name": _name, "plugin": _plugin}
+)
 
 
 def _allowed(parameter: Parameter, value: Value) -> bool:

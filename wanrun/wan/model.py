@@ -7,8 +7,10 @@ float32. Parameter names are the original checkpoint's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +136,18 @@ def time_features(timestep: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(timestep.device)
 
 
+#: Takes hidden states (batch, tokens, width) through blocks, some or all of them; what it is told of the time
+#: is the (batch, 1 or latent frames, width) time vector. A step cache leaves blocks out here.
+Walk: TypeAlias = Callable[[Tensor, Sequence[Callable[[Tensor], Tensor]], Tensor], Tensor]
+
+
+def straight(x: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], time: Tensor) -> Tensor:
+    """The Walk through every block."""
+    for block in blocks:
+        x = block(x)
+    return x
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A Context as one model's blocks see it: keys and values (batch, heads, keys, 128) of each."""
@@ -166,12 +180,14 @@ class WanModel(nn.Module):
         blocks = cast("list[Block]", list(self.blocks))
         return Prompt([block.cross_attn.read(text) for block in blocks], context.bias)
 
-    def forward(self, latents: Tensor, timestep: Tensor, prompt: Prompt | Context) -> Tensor:
+    def forward(
+        self, latents: Tensor, timestep: Tensor, prompt: Prompt | Context, walk: Walk = straight
+    ) -> Tensor:
         """Velocity (batch, out_channels, frames, height, width) float32.
 
         ``latents`` (batch, in_channels, frames, height, width), condition channels joined after the latents';
         ``timestep`` 0..1000, (batch, 1), or (batch, frames) for one per latent frame; ``prompt`` as it was
-        read, or to be read here.
+        read, or to be read here; ``walk`` takes the hidden states through the blocks.
         """
         if isinstance(prompt, Context):
             prompt = self.read(prompt)
@@ -181,8 +197,11 @@ class WanModel(nn.Module):
         turn = rotation(grid[0], grid[1], grid[2], device=x.device)
         time = self.time_embedding(time_features(timestep))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        for block, text in zip(self.blocks, prompt.text, strict=True):
-            x = block(x, modulation, text, prompt.bias, turn)
+        blocks = [
+            partial(block, time=modulation, text=text, text_bias=prompt.bias, turn=turn)
+            for block, text in zip(self.blocks, prompt.text, strict=True)
+        ]
+        x = walk(x, blocks, time)
         return self._unpatchify(self.head(x, time), *grid)
 
     def _unpatchify(self, x: Tensor, frames: int, height: int, width: int) -> Tensor:

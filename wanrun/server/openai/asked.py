@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from wanrun.options import LENGTH_LIMIT
 from wanrun.server.job import PRIORITIES
 
 _SIDE = "(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"
@@ -75,8 +76,12 @@ class Asked(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
         None, description="Seed of the noise; drawn if it is left out."
     )
-    sampler: Annotated[str, Field(max_length=64)] | None = Field(None, description="A sampler plugin.")
-    schedule: Annotated[str, Field(max_length=64)] | None = Field(None, description="A schedule plugin.")
+    sampler: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None, description="A sampler plugin, with its options: ddim:eta=0.5."
+    )
+    schedule: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None, description="A schedule plugin, with its options: custom:1,0.9,0.4,0."
+    )
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = Field(
         None, description="Arithmetic of the model."
     )
