@@ -65,6 +65,16 @@ def test_what_a_model_is(http: httpx.Client) -> None:
     assert (missing.status_code, missing.json()) == (404, {"error": "model 'nothing' not found"})
 
 
+def test_a_model_that_the_library_knows_and_the_store_does_not(http: httpx.Client) -> None:
+    """Ollama's client pulls what is not found; what is shipped whole needs no pulling."""
+    missing = http.post("/api/show", json={"model": "wan2.2-ti2v-5b"})
+    assert missing.status_code == 404
+    assert missing.json()["error"].startswith("model 'wan2.2-ti2v-5b' not found: it is known")
+    shown = http.post("/api/show", json={"model": "wan-toy:q8_0"})
+    assert shown.json()["details"]["quantization_level"] == "Q8_0"
+    assert "wan-toy:q8_0" in names(http)
+
+
 def test_copies(http: httpx.Client) -> None:
     copied = http.post("/api/copy", json={"source": "wan-toy", "destination": "mine:v1"})
     assert (copied.status_code, copied.content) == (200, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from wanrun.server.openai import content, events, images, models, provenance, sync, videos
+from wanrun.server.openai import content, events, images, models, provenance, refusing, sync, videos
 from wanrun.server.openai.failing import REFUSED
 from wanrun.server.openai.states import States
 from wanrun.server.service import Service
@@ -15,6 +15,6 @@ def router(service: Service, states: States) -> APIRouter:
     api = APIRouter(prefix="/v1", tags=["openai"], responses=REFUSED)
     for part in (models, images, sync, content, provenance):
         api.include_router(part.router(service))
-    for followed in (videos, events):
-        api.include_router(followed.router(service, states))
+    for part_of_videos in (refusing, videos, events):
+        api.include_router(part_of_videos.router(service, states))
     return api
