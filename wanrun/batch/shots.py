@@ -159,9 +159,10 @@ def _expanded(
             f"{where}: a name has letters, digits, blanks, '-', '_' and '.', not {str(name)[:60]!r}"
         )
         name = ""
-    if not (plain.get("prompt") or matrix.get("prompt")):
+    given = fixed.keys() | matrix.keys()
+    if "prompt" not in given:
         problems.append(f"{where} has no prompt: say what the video shows")
-    if not (plain.get("model") or matrix.get("model") or model):
+    if "model" not in given and not model:
         problems.append(f"{where} has no model: write 'model: NAME' at the top of the file")
     typed: dict[str, dict[str, Any]] = {}
     for key, choices in ({key: [value] for key, value in plain.items()} | dict(matrix)).items():
