@@ -49,8 +49,9 @@ def request_options(function: Function) -> Function:
         parameters("size", "frames"),
         click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames"),
         parameters(
-            *("fps", "steps", "guidance", "guidance_high", "guidance_low", "sampler", "schedule"),
-            *("shift", "boundary", "seed", "precision", "decoder"),
+            *("fps", "steps", "guidance", "guidance_high", "guidance_low", "guidance_start", "guidance_end"),
+            *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame"),
+            *("shift", "boundary", "seed", "precision", "decoder", "flicker"),
         ),
         click.option("--negative", metavar="TEXT", help="what the video must not show"),
         click.option(

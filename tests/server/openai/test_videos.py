@@ -210,3 +210,22 @@ def test_mistakes_are_named(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
         openai.videos.create(model="wan-toy", prompt="x", input_reference=("a.png", b"png"))
     assert "words alone" in caught.value.message
+
+
+def test_what_no_model_here_can_do(openai: OpenAI, http: httpx.Client, finished: Video) -> None:
+    film = ("a.mp4", b"film")
+    with pytest.raises(BadRequestError, match="POST the prompt of a new one") as caught:
+        openai.videos.edit(prompt="x", video=film)
+    assert caught.value.type == "invalid_request_error"
+    with pytest.raises(BadRequestError, match="seconds or num_frames"):
+        openai.videos.extend(prompt="x", seconds="4", video=film)
+    with pytest.raises(BadRequestError, match="no characters"):
+        openai.videos.create_character(name="x", video=film)
+    with pytest.raises(BadRequestError, match="no characters"):
+        openai.videos.get_character("char_1")
+    with pytest.raises(BadRequestError, match="with the seed of this one, 7"):
+        openai.videos.remix(finished.id, prompt="x")
+    with pytest.raises(NotFoundError):
+        openai.videos.remix("video_" + 24 * "0", prompt="x")
+    for body in (b"", b"{", b"[1]", b"\xff"):
+        assert http.post("/v1/videos/edits", content=body).status_code == 400

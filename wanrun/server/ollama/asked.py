@@ -46,10 +46,17 @@ class AskedVideo(Named):
     guidance_scale: Number | None = Field(None, description="The same as guidance.")
     guidance_high: Number | None = Field(None, description="Guidance of the high-noise expert.")
     guidance_low: Number | None = Field(None, description="Guidance of the low-noise expert.")
+    guidance_start: Number | None = Field(None, description="Sigma from which on guidance is used.")
+    guidance_end: Number | None = Field(None, description="Sigma below which guidance is not used.")
+    guidance_rescale: Number | None = Field(None, description="How far guidance keeps the spread, 0 to 1.")
     shift: Number | None = None
     boundary: Number | None = None
     sampler: str | None = None
     schedule: str | None = None
+    cache: str | None = Field(None, description="A step cache: easycache:threshold=0.1.")
+    noise: str | None = Field(None, description="How the frames' noise hangs together: mixed:alpha=1.")
+    cross_frame: Number | None = Field(None, description="Strengthens attention across frames; 0 is off.")
+    flicker: Number | None = Field(None, description="How far still areas are smoothed in time, 0 to 1.")
     precision: str | None = None
     decoder: str | None = None
     seed: int | None = None

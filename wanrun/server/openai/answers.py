@@ -40,6 +40,13 @@ class Details(BaseModel):
     boundary: float | None = Field(description="Null for a model of one expert.")
     sampler: str
     schedule: str
+    guidance_start: float
+    guidance_end: float
+    guidance_rescale: float
+    cache: str
+    noise: str
+    cross_frame: float
+    flicker: float
     seed: int
     negative_prompt: str
     precision: str

@@ -30,6 +30,13 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "seed": "seed",
         "sampler": "sampler",
         "schedule": "schedule",
+        "guidance_start": "guidance_start",
+        "guidance_end": "guidance_end",
+        "guidance_rescale": "guidance_rescale",
+        "cache": "cache",
+        "noise": "noise",
+        "cross_frame": "cross_frame",
+        "flicker": "flicker",
         "precision": "precision",
         "decoder": "decoder",
     }
