@@ -34,8 +34,8 @@ from wanrun.wan.model import WanModel
 #: Width, feed-forward width and text of A14B; three blocks, of which the middle one may be in 8 bits.
 _CONFIG = WanConfig(5120, 13824, 3, 16, 16, 4096)
 _RANK, _ROUNDS = 64, 3
-#: (channels, frames, height, width): 1280 tokens.
-_LATENTS = (16, 5, 32, 32)
+#: (channels, frames, height, width): 768 tokens.
+_LATENTS = (16, 3, 32, 32)
 _WAYS: Mapping[str, Callable[[], Policy]] = {
     "bf16, resident": lambda: Policy(1 << 40),
     "bf16, unpacked at each use": Policy,
