@@ -13,9 +13,13 @@ import click
 from wanrun import settings
 from wanrun.cli.options import parameters
 from wanrun.cli.tables import table
+from wanrun.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wanrun.evaluate.suite import Suite
+    from wanrun.types import Bundle
 
 #: The module of each suite, whose ``measure`` is a ``wanrun.evaluate.suite.Suite``.
 SUITES = {"toy": "wanrun.evaluate.toy"}
@@ -47,9 +51,16 @@ SUITES = {"toy": "wanrun.evaluate.toy"}
     "decoder",
     "flicker",
 )
+@click.option("--keep", is_flag=True, help="add it to what --target and --quality choose from")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(
-    model: str, suite: str, limit: int | None, output: str | None, device: str | None, **asked: Any
+    model: str,
+    suite: str,
+    limit: int | None,
+    output: str | None,
+    keep: bool,
+    device: str | None,
+    **asked: Any,
 ) -> None:
     """Make the videos of a suite with MODEL and score them.
 
@@ -76,4 +87,19 @@ def evaluate(
     click.echo(table(report.header, report.rows))
     if report.note:
         click.echo(f"\n{report.note}")
+    if keep:
+        written.append(_kept(bundle, suite, chosen, report.values))
     click.echo(", ".join(map(str, written)))
+
+
+def _kept(bundle: Bundle, suite: str, chosen: dict[str, Any], values: Mapping[str, Any]) -> Path:
+    """The bundle's quality table with what was found; InvalidRequest for a suite that gives no score."""
+    from wanrun.request import resolve
+    from wanrun.runtime import quality
+
+    if "score" not in values:
+        raise InvalidRequest(f"the suite {suite} does not say how good videos are: nothing can be kept")
+    request = resolve(bundle, "", chosen)
+    ways = request.sampler, request.schedule, request.cache
+    row = quality.Row(*ways, request.steps, round(values["score"], 4), round(values["computed"], 4))
+    return quality.keep(bundle, suite, row)

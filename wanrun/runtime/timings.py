@@ -1,7 +1,7 @@
 """What runs took, so that the next one of the same shape is forecast from measurements instead of shapes.
 
 Seconds are those on the wall, or on a CPU the processor's if they are fewer: what else the machine did is no
-property of the run. They lie in ``$WANRUN_HOME/cache/timings`` and count as long as the machine's own numbers.
+property of the run. They lie in ``$WANRUN_HOME/cache/timings`` and count as long as the machine's numbers.
 """
 
 from __future__ import annotations
