@@ -14,18 +14,25 @@ from wanrun.runtime.forecast import Forecaster
 from wanrun.runtime.quality import find_table
 from wanrun.types import Bundle
 
+#: What stands for settings among what is asked for.
+WISHES = ("target", "quality")
 _LONGEST_S = 30 * 86_400.0
 
 
 def advise(
-    bundle: Bundle, prompt: str, asked: Mapping[str, Any], device: str, memory: int | None = None
+    bundle: Bundle,
+    prompt: str,
+    asked: Mapping[str, Any],
+    device: str,
+    memory: int | None = None,
+    trial: bool = True,
 ) -> tuple[dict[str, Any], Choice | None]:
     """``asked`` without ``target`` and ``quality``, and with what was chosen for them if they were there.
 
-    ``memory`` is in bytes. Nothing runs but some steps that are tried where that is quick. Raises
+    ``memory`` is in bytes. Nothing runs but, for a ``trial``, some steps where they are quick. Raises
     InvalidRequest for what is no target or level, when nothing is done in time, and as ``resolve``.
     """
-    named = {name: value for name, value in asked.items() if value is not None and name not in _WISHES}
+    named = {name: value for name, value in asked.items() if value is not None and name not in WISHES}
     wish = Wish(read_target(asked.get("target")), read_level(asked.get("quality")))
     if wish == Wish():
         return named, None
@@ -33,8 +40,8 @@ def advise(
     estimator = open_estimator(bundle, device, memory)
     forecaster = Forecaster(estimator, device)
     if wish.target_s is not None:
-        estimator.check(request)
-        wish = Wish(wish.target_s - forecaster.try_out(request, wish.target_s), wish.level)
+        spent = forecaster.try_out(request, wish.target_s) if trial else 0.0
+        wish = Wish(wish.target_s - spent, wish.level)
     chooser = Chooser(
         request,
         frozenset(named),
@@ -44,9 +51,6 @@ def advise(
     )
     choice = chooser.choose(wish)
     return {**named, **choice.settings}, choice
-
-
-_WISHES = ("target", "quality")
 
 
 def read_target(value: object) -> float | None:
