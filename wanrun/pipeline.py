@@ -123,10 +123,10 @@ def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress 
     return Conditioning(positive, negative)
 
 
-def sigmas(request: GenerationRequest) -> Tensor:
+def sigmas(request: GenerationRequest) -> list[float]:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
-    return schedule
+    schedule = plugins.bind("schedules", request.schedule)
+    return [float(level) for level in schedule(request.steps, request.shift)]
 
 
 def denoise(
@@ -141,8 +141,9 @@ def denoise(
     from wanrun.sampling.guidance import guided
     from wanrun.sampling.noise import initial_noise, step_generator
     from wanrun.sampling.tape import taped
+    from wanrun.sampling.trajectory import tensor
 
-    levels = sigmas(request)
+    levels = tensor(sigmas(request))
     steps = len(levels) - 1
     velocity = guided(
         denoiser,
@@ -216,7 +217,7 @@ def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
         "model": bundle.name,
         **ingredients(bundle),
         "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
+        "sigmas": sigmas(request),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 

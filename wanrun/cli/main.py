@@ -36,6 +36,8 @@ COMMANDS = {
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
     "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
+    "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
+    "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),
 }
