@@ -15,8 +15,9 @@ PACKAGE = ROOT / "wanrun"
 
 _BASE = {"errors", "types", "settings", "options"}
 _STAGE = _BASE | {"wan", "gguf"}
+_TEXT = _STAGE | {"prompts"}
 _MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
-_RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video"}
+_RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video", "prompts"}
 #: What each part may import besides itself.
 ALLOWED = {
     "errors": set(),
@@ -26,7 +27,8 @@ ALLOWED = {
     "types": {"errors", "video"},  # a clip saves itself through the writer, imported when it does
     "gguf": {"errors", "settings"},
     "wan": {"errors", "gguf"},
-    "text": _STAGE,
+    "prompts": {"errors"},
+    "text": _TEXT,
     "diffusion": _STAGE,
     "decoders": _STAGE,
     "sampling": _STAGE,
@@ -35,7 +37,7 @@ ALLOWED = {
     "sources": _MIDDLE | {"__init__"},
     "modelfile": _MIDDLE,
     "store": _MIDDLE | {"__init__"},
-    "request": _MIDDLE,
+    "request": _MIDDLE | {"prompts"},
     "pipeline": _RUN,
     "runtime": _RUN,
     "convert": _RUN | {"runtime"},

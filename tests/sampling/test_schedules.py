@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def table(shift: float) -> NDArray[np.float64]:
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
-def defined(name: str, steps: int, shift: float) -> list[float]:
+def defined(name: str, steps: int, shift: float) -> Any:
     """The list by its definition, without the final 0, written another way than ours."""
     s = table(shift)
     low = s[0]

@@ -33,12 +33,19 @@ SUITES = {"toy": "wanrun.evaluate.toy"}
     "guidance",
     "guidance_high",
     "guidance_low",
+    "guidance_start",
+    "guidance_end",
+    "guidance_rescale",
     "sampler",
     "schedule",
+    "cache",
+    "noise",
+    "cross_frame",
     "shift",
     "boundary",
     "precision",
     "decoder",
+    "flicker",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(
