@@ -40,6 +40,10 @@ COMMANDS = {
         "wanrun.cli.calibrate:calibrate",
         "Measure what matters in a model before it is quantised.",
     ),
+    "calibrate-cache": (
+        "wanrun.cli.calibrate_cache:calibrate_cache",
+        "Measure what step caches must know of a model.",
+    ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
     "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
