@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wanrun.evaluate.suite import Suite
 
 #: The module of each suite, whose ``measure`` is a ``wanrun.evaluate.suite.Suite``.
-SUITES = {"toy": "wanrun.evaluate.toy"}
+SUITES = {"toy": "wanrun.evaluate.toy", "temporal": "wanrun.evaluate.temporal"}
 
 
 @click.command()
@@ -33,12 +33,19 @@ SUITES = {"toy": "wanrun.evaluate.toy"}
     "guidance",
     "guidance_high",
     "guidance_low",
+    "guidance_start",
+    "guidance_end",
+    "guidance_rescale",
     "sampler",
     "schedule",
+    "cache",
+    "noise",
+    "cross_frame",
     "shift",
     "boundary",
     "precision",
     "decoder",
+    "flicker",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(

@@ -36,6 +36,14 @@ COMMANDS = {
     "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
     "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
+    "calibrate": (
+        "wanrun.cli.calibrate:calibrate",
+        "Measure what matters in a model before it is quantised.",
+    ),
+    "calibrate-cache": (
+        "wanrun.cli.calibrate_cache:calibrate_cache",
+        "Measure what step caches must know of a model.",
+    ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),
