@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wanrun.types import Bundle
 
 #: The module of each suite, whose ``measure`` is a ``wanrun.evaluate.suite.Suite``.
-SUITES = {"toy": "wanrun.evaluate.toy"}
+SUITES = {"toy": "wanrun.evaluate.toy", "temporal": "wanrun.evaluate.temporal"}
 
 
 @click.command()
