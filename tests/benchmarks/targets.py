@@ -1,8 +1,8 @@
 """Whether runs with ``--target`` end when they should: seconds of real commands, each a process.
 
-Seconds are those on the wall, or the processor's if they are fewer, as ``tests.benchmarks.plan`` has them: where
-other programs run only these can be compared, and one thread is used, so that they would be the wall's on a
-machine that does nothing else. One plain run before makes the size known.
+Seconds are those on the wall, or the processor's if they are fewer, as in ``tests.benchmarks.plan``: where
+other programs run only these compare. With one thread they are the wall's on an idle machine.
+A plain run before makes the size known.
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.targets [target in seconds …]
 """
