@@ -69,6 +69,6 @@ def read_level(value: object) -> Level | None:
     """A level of quality; InvalidRequest for what is none."""
     if value is None:
         return None
-    if value not in LEVELS:
+    if not isinstance(value, str) or value not in LEVELS:
         raise InvalidRequest(f"quality must be one of {', '.join(LEVELS)}, not {value!r:.60}")
     return cast(Level, value)

@@ -7,6 +7,7 @@ the level needs and no longer than the target allows. The size is made smaller o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,8 +26,8 @@ _AIM = 0.96
 #: Scores that differ by less are as good: one prompt of a suite in a hundred.
 _SAME = 0.01
 _MOST_STEPS = 1000
-#: Sides as a part of what was asked for, each worth as much, and what the tiny decoder is worth: by rule, as
-#: no suite compares sizes.
+#: Sides as a part of what was asked for, which is what part of the quality is left, and what the tiny decoder
+#: leaves: by rule, as no suite compares sizes.
 _SIDES = (1.0, 0.85, 0.7, 0.55, 0.4)
 _TINY = 0.9
 
@@ -130,8 +131,9 @@ class Chooser:
         for side in (1.0,) if "size" in self.named or wish.target_s is None else _SIDES:
             sides = (request.width, request.height)
             size = tuple(max(stride, stride * round(side * each / stride)) for each in sides)
+            kept = math.sqrt(size[0] * size[1] / (request.width * request.height))
             for decoder, worth in decoders:
-                yield changed(request, {"size": size, "decoder": decoder}), worth * side
+                yield changed(request, {"size": size, "decoder": decoder}), worth * kept
 
     def _candidates(
         self, sized: GenerationRequest, way: Way, wish: Wish, worth: float, enough: float
