@@ -42,6 +42,7 @@ SETTINGS = (
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
     ),
+    Setting("lpips", "", "safetensors file of LPIPS's weights, for 'wanrun evaluate --suite fidelity'"),
     Setting("host", "127.0.0.1:11435", "address that 'wanrun serve' listens on and other commands ask"),
     Setting("api_key", "", "key that every request to the server must bring", secret=True),
     Setting("hosts", "", "comma-separated names that the server is called by, besides localhost"),
