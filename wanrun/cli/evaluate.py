@@ -42,12 +42,19 @@ COMPARISONS = {"fidelity": "wanrun.evaluate.fidelity"}
     "guidance",
     "guidance_high",
     "guidance_low",
+    "guidance_start",
+    "guidance_end",
+    "guidance_rescale",
     "sampler",
     "schedule",
+    "cache",
+    "noise",
+    "cross_frame",
     "shift",
     "boundary",
     "precision",
     "decoder",
+    "flicker",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(
