@@ -47,13 +47,17 @@ def silent(phase: str, done: int, total: int) -> None:
 def open_encoder(bundle: Bundle) -> TextEncoder:
     """The bundle's text encoder, which starts only for prompts that are not in the cache."""
     from wanrun.text.cache import CachedEncoder
+    from wanrun.text.prompts import PromptEncoder
 
     component = bundle.components["text_encoder"]
-    opener = partial(plugins.load("text_encoders", "umt5"), component.path)
+    load = plugins.load("text_encoders", "umt5")
+
+    def opener() -> TextEncoder:
+        return PromptEncoder(load(component.path))
+
     limit = settings.size("cache")
     if not limit:
-        encoder: TextEncoder = opener()
-        return encoder
+        return opener()
     return CachedEncoder(opener, component.digest, settings.home() / "cache" / "contexts", limit)
 
 

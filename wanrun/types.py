@@ -66,6 +66,15 @@ class TextEncoder(Resource, Protocol):
         ...
 
 
+@runtime_checkable
+class SpanEncoder(Protocol):
+    """A TextEncoder that says which token stands for which characters, as weights need it."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Of each token, without the end-of-sequence, the characters of the cleaned text; none is cut."""
+        ...
+
+
 class Denoiser(Resource, Protocol):
     """Predicts the flow's velocity; hides experts, offload and precision. One branch per call."""
 
@@ -190,6 +199,17 @@ class Source(Protocol):
 
     def __call__(self, reference: str, into: Path, progress: Progress) -> Path:
         """Bring the file to disk and return where it lies; ``into`` is a folder for what must be copied."""
+        ...
+
+
+class Expander(Protocol):
+    """Adds to a prompt what its writer left out; a plain function from plain text to plain text."""
+
+    def __call__(self, text: str, seed: int, brief: str, model: Path | None) -> str:
+        """The longer text, the same for the same seed; whoever calls checks that it keeps the prompt's words.
+
+        ``brief`` is the bundle's SYSTEM, "" for none; ``model`` is the bundle's EXPANDER, None for none.
+        """
         ...
 
 

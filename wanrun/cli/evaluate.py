@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wanrun.types import Bundle
 
 #: The module of each suite, whose ``measure`` is a ``wanrun.evaluate.suite.Suite``.
-SUITES = {"toy": "wanrun.evaluate.toy"}
+SUITES = {"toy": "wanrun.evaluate.toy", "temporal": "wanrun.evaluate.temporal"}
 #: Those that compare models with the first one: ``against`` gives the Suite.
 COMPARISONS = {"fidelity": "wanrun.evaluate.fidelity"}
 

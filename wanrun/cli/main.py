@@ -40,6 +40,10 @@ COMMANDS = {
         "wanrun.cli.calibrate:calibrate",
         "Measure what matters in a model before it is quantised.",
     ),
+    "calibrate-cache": (
+        "wanrun.cli.calibrate_cache:calibrate_cache",
+        "Measure what step caches must know of a model.",
+    ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.evaluate import likeness, toy
 from wanrun.evaluate.likeness import Likeness
@@ -23,6 +22,7 @@ from wanrun.evaluate.making import Made, make
 from wanrun.evaluate.suite import Report, Strip, Suite
 from wanrun.gguf.header import read_header
 from wanrun.request import resolve
+from wanrun.settings import get as setting
 from wanrun.types import Bundle, Progress
 from wanrun.wan.detect import is_toy
 
@@ -42,7 +42,7 @@ def against(reference: Bundle) -> Iterator[Suite]:
 
     Where WANRUN_LPIPS names a file of weights, LPIPS is measured too; FormatError when it holds others.
     """
-    weights = settings.get("lpips")
+    weights = setting("lpips")
     with tempfile.TemporaryDirectory(prefix="wanrun-") as folder:
         yield _Fidelity(reference, Path(folder), Lpips(Path(weights).expanduser()) if weights else None)
 
@@ -55,7 +55,7 @@ class _Fidelity:
     made: Made | None = None
 
     def __call__(
-        self, bundle: Bundle, asked_for: Mapping[str, Any], limit: int | None, progress: Progress, device: str
+        self, bundle: Bundle, settings: Mapping[str, Any], limit: int | None, progress: Progress, device: str
     ) -> Report:
         """See ``wanrun.evaluate.suite.Suite``. InvalidRequest when the two make latents of other shapes.
 
@@ -68,7 +68,7 @@ class _Fidelity:
         )
         asked = [(item.prompt, item.seed) for item in judged] or _prompts(limit)
         theirs, ours = (
-            [resolve(model, prompt, {"seed": seed, **asked_for}) for prompt, seed in asked]
+            [resolve(model, prompt, {"seed": seed, **settings}) for prompt, seed in asked]
             for model in (self.reference, bundle)
         )
         if theirs[0].latent_shape != ours[0].latent_shape:
@@ -194,4 +194,5 @@ def _strips(
 def difference(ours: Frame, reference: Frame) -> Frame:
     """A map of where two frames differ, black where they do not, four times as clear as it is."""
     apart = np.abs(ours.astype(np.int16) - reference.astype(np.int16))
-    return np.minimum(_AMPLIFIED * apart, 255).astype(np.uint8)
+    drawn: Frame = np.minimum(_AMPLIFIED * apart, 255).astype(np.uint8)
+    return drawn
