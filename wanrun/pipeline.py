@@ -158,10 +158,10 @@ def encode_all(
     return found
 
 
-def sigmas(request: GenerationRequest) -> Tensor:
+def sigmas(request: GenerationRequest) -> list[float]:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
-    return schedule
+    schedule = plugins.bind("schedules", request.schedule)
+    return [float(level) for level in schedule(request.steps, request.shift)]
 
 
 def noise(request: GenerationRequest) -> Tensor:
@@ -199,8 +199,9 @@ def denoise(
     from wanrun.sampling.guidance import Guidance, guided
     from wanrun.sampling.noise import step_generator
     from wanrun.sampling.tape import taped
+    from wanrun.sampling.trajectory import tensor
 
-    levels = sigmas(request)
+    levels = tensor(sigmas(request))
     steps = len(levels) - 1
     cache = step_cache(denoiser, request, levels)
     guidance = Guidance(
@@ -285,7 +286,7 @@ def provenance(bundle: Bundle, request: GenerationRequest, tally: Tally | None =
         "model": bundle.name,
         **ingredients(bundle),
         "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
+        "sigmas": sigmas(request),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 
