@@ -13,27 +13,31 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wanrun"
 
-_BASE = {"errors", "types", "settings"}
+_BASE = {"errors", "types", "settings", "options"}
 _STAGE = _BASE | {"wan", "gguf"}
+_TEXT = _STAGE | {"prompts"}
 _MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
-_RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video"}
+_RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video", "prompts"}
 #: What each part may import besides itself.
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
+    "options": {"errors"},
+    "signatures": {"errors"},
     "types": {"errors", "video"},  # a clip saves itself through the writer, imported when it does
     "gguf": {"errors", "settings"},
     "wan": {"errors", "gguf"},
-    "text": _STAGE,
+    "prompts": {"errors"},
+    "text": _TEXT,
     "diffusion": _STAGE,
     "decoders": _STAGE,
     "sampling": _STAGE,
     "video": _STAGE,
-    "plugins": _BASE,
+    "plugins": _BASE | {"signatures"},
     "sources": _MIDDLE | {"__init__"},
     "modelfile": _MIDDLE,
     "store": _MIDDLE | {"__init__"},
-    "request": _MIDDLE,
+    "request": _MIDDLE | {"prompts"},
     "pipeline": _RUN,
     "runtime": _RUN,
     "convert": _RUN | {"runtime"},

@@ -18,11 +18,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
+    from wanrun.wan.model import Walk
+
 #: uint8 (height, width, 3)
 Frame: TypeAlias = "NDArray[np.uint8]"
 
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds a plugin's option, both ends included: ``eta: Annotated[float, Range(0, 1)] = 1.0``."""
+
+    low: float
+    high: float
+
 
 #: Roles a component may have in a bundle. A dense model has only ``diffusion``.
 ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
@@ -81,6 +92,63 @@ class BranchDenoiser(Protocol):
         condition: Tensor | None = None,
     ) -> list[Tensor]:
         """The velocity of each context, as ``Denoiser.velocity`` has it."""
+        ...
+
+
+@runtime_checkable
+class BlockDenoiser(Protocol):
+    """A Denoiser that lets others between the blocks of its transformer, as some step caches need."""
+
+    def walked(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; ``walk`` takes the hidden states through the blocks.
+
+        It is called once or more, in the contexts' order, with a row for each of some of them.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a video's sampling took: forwards of the model that were asked for, and those left out.
+
+    A forward of which some blocks are computed is left out in part.
+    """
+
+    forwards: int = 0
+    skipped: float = 0.0
+
+
+class StepCache(Denoiser, Protocol):
+    """A denoiser that answers by itself where the model's answer would hardly change; for one video.
+
+    ``note`` and ``replay`` let an interrupted video continue to the same bits.
+    """
+
+    tally: Tally
+
+    def velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; the first context decides for all."""
+        ...
+
+    def note(self) -> bytes:
+        """What the last call has changed, to be kept beside what it answered."""
+        ...
+
+    def replay(self, latents: Tensor, timestep: float, note: bytes) -> None:
+        """Take over what the call with these arguments had noted; FormatError for what is no note."""
         ...
 
 
@@ -163,6 +231,19 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter that a request brings along, for the expert ``role`` or, with "", for all of them.
+
+    The store has its bytes under ``digest``; ``origin`` is its file's name, for people.
+    """
+
+    role: str
+    scale: float
+    digest: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A model that can run: components by role, adapters in order, and the Modelfile's settings."""
 
@@ -204,8 +285,23 @@ class GenerationRequest:
     decoder: str
     #: (channels, frames, height, width)
     latent_shape: tuple[int, int, int, int]
+    #: Applied after the bundle's own adapters, in this order.
+    lora: tuple[Lora, ...] = ()
     #: What was changed to fit the model, for people.
     notes: tuple[str, ...] = ()
+    #: Guidance is used at sigmas from ``guidance_start`` down to ``guidance_end``.
+    guidance_start: float = 1.0
+    guidance_end: float = 0.0
+    #: 0..1: how far the guided prediction gets the spread of the conditional one.
+    guidance_rescale: float = 0.0
+    #: A step cache with its options, or "none".
+    cache: str = "none"
+    #: How the noise of the frames hangs together, with its options; "iid" is not at all.
+    noise: str = "iid"
+    #: How much attention across frames is strengthened; 0 is not.
+    cross_frame: float = 0.0
+    #: 0..1: how far still areas are smoothed in time after decoding.
+    flicker: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.modelfile.files import lora, save
 from tests.server.serving import Server, serving
 from wanrun import __version__, load
 from wanrun.cli import remote
@@ -176,11 +177,14 @@ def test_what_a_server_does_not_take(asked: httpx.Client, tmp_path: Path) -> Non
 def test_the_same_output_wherever_it_is_made(kind: str, asked: httpx.Client, tmp_path: Path) -> None:
     """``--device`` has it made in process: files, words and JSON differ in nothing but numbers of time."""
     before = len(jobs(asked))
+    attention = {name: shape for name, shape in lora(256, layers=4).items() if "attn" in name}
+    adapter = save(tmp_path / "style.safetensors", attention, 0.05)
+    quick = (*_QUICK, "--lora", f"high_noise={adapter}:0.5") if kind == "gif" else _QUICK
     told = []
     for place, more in (("there", ()), ("here", ("--device", "cpu"))):
         folder = tmp_path / place
         folder.mkdir()
-        command = ("run", "wan-toy", "A red ball!", *_QUICK, "--format", kind, *more)
+        command = ("run", "wan-toy", "A red ball!", *quick, "--format", kind, *more)
         out, err = done(*command, cwd=folder)
         path = folder / f"a-red-ball-3.{kind}"
         assert out.startswith(f"{path}  (32x32, 5 frames, seed 3, ")

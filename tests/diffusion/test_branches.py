@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from wanrun.diffusion.experts import Experts, load
 from wanrun.diffusion.prompts import Prompts
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.gguf.weights import open_weights
-from wanrun.types import BranchDenoiser
+from wanrun.types import BlockDenoiser, BranchDenoiser
 from wanrun.wan.context import fold_padding
 from wanrun.wan.load import load_transformer
-from wanrun.wan.model import WanModel
+from wanrun.wan.model import WanModel, straight
 
 TOY = Path(__file__).parents[2] / "modelfiles" / "wan-toy"
 HIGH, LOW = (TOY / f"wan-toy-{role}-noise-Q8_0.gguf" for role in ("high", "low"))
@@ -124,3 +124,20 @@ def test_an_expert_is_gone_before_the_next_one_is_opened(tmp_path: Path) -> None
         with pytest.raises(ModelNotFound):
             experts.velocity(latents, 800.0, contexts[0])
         assert sum(issubclass(type(each), WanModel) for each in gc.get_objects()) <= before
+
+
+def test_a_walk_sees_every_block_and_may_leave_some_out(experts: Experts) -> None:
+    latents, contexts = inputs()
+    assert isinstance(experts, BlockDenoiser)
+    seen: list[tuple[int, int, torch.Size]] = []
+
+    def all_of_them(x: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], time: Tensor) -> Tensor:
+        seen.append((len(x), len(blocks), time.shape))
+        return straight(x, blocks, time)
+
+    whole = experts.velocities(latents, 900.0, contexts)
+    walked = experts.walked(latents, 900.0, contexts, None, all_of_them)
+    assert all(map(torch.equal, walked, whole))
+    assert seen == [(2, 4, torch.Size([2, 1, 256]))]
+    shorter = experts.walked(latents, 900.0, contexts[:1], None, lambda x, blocks, time: blocks[0](x))
+    assert not torch.equal(shorter[0], whole[0])

@@ -16,7 +16,7 @@ from wanrun.gguf.weights import open_weights
 from wanrun.request import resolve
 from wanrun.wan.config import WanConfig
 from wanrun.wan.context import fold_padding
-from wanrun.wan.load import bears_int8, load_transformer
+from wanrun.wan.load import bears_int8, fuse_gelu, load_transformer
 from wanrun.wan.model import WanModel
 from wanrun.wan.requantize import quantize_transformer
 
@@ -49,6 +49,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def velocity(path: Path, dtype: torch.dtype, way: str) -> Tensor:
     with open_weights(path) as weights:
         model = load_transformer(weights, "cpu", dtype, policy(way))
+    fuse_gelu(model)
     rng = torch.Generator().manual_seed(0)
     prompts = [torch.randn(count, model.config.text_width, generator=rng) for count in (9, 5)]
     latents = torch.randn(2, 16, 3, 8, 8, generator=rng)

@@ -16,6 +16,7 @@ from wanrun.gguf.int8 import (
     LOW,
     MIDDLE,
     Int8Linear,
+    gelu,
     make_int8,
     onednn_product,
     quantize_rows,
@@ -64,6 +65,17 @@ def test_behind_a_gelu_a_low_zero_rounds_less() -> None:
         levels, scales = quantize_tokens(tokens, zero)
         errors[zero] = relative((levels.float() - zero) * scales, tokens)
     assert errors[LOW] < 0.6 * errors[MIDDLE]
+
+
+def test_the_gelu_is_torchs_and_comes_before_the_rounding() -> None:
+    values = torch.cat([torch.linspace(-30, 30, 6001), torch.tensor([-1e30, -0.0, 0.0, 1e30])])
+    assert torch.allclose(gelu(values), F.gelu(values, approximate="tanh"), rtol=2e-6, atol=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    weight, tokens = torch.randn(8, 96, generator=generator), torch.randn(70, 96, generator=generator)
+    layer = Int8Linear(weight, None, LOW)
+    behind = layer(F.gelu(tokens, approximate="tanh"))
+    layer.gelu = True
+    assert relative(layer(tokens), behind) < 1e-3
 
 
 def test_scales_are_exact_in_bfloat16_and_use_the_whole_range() -> None:

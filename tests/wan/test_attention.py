@@ -38,7 +38,8 @@ def formula(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> T
 
 
 @pytest.mark.parametrize(
-    ("batch", "heads", "tokens", "keys"), [(1, 2, 600, 600), (2, 3, 40, 9), (1, 1, 1, 1), (1, 5, 256, 257)]
+    ("batch", "heads", "tokens", "keys"),
+    [(1, 2, 600, 600), (2, 3, 40, 9), (1, 1, 1, 1), (1, 5, 256, 257), (1, 3, 700, 400)],
 )
 @pytest.mark.parametrize("biased", [False, True])
 def test_chunks_equal_the_formula(batch: int, heads: int, tokens: int, keys: int, biased: bool) -> None:

@@ -37,6 +37,10 @@ class Client:
         """The JSON that answers."""
         return self._send("DELETE", path)
 
+    def has(self, path: str) -> bool:
+        """Whether there is anything at ``path``."""
+        return not self._answer("HEAD", path).is_error
+
     def file(self, path: str) -> bytes:
         """The bytes at ``path``."""
         answer = self._answer("GET", path)

@@ -17,6 +17,7 @@ from wanrun.errors import WanrunError
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
+    "prompt": ("wanrun.cli.prompt:prompt", "Show how a prompt is read."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
     "serve": ("wanrun.cli.serve:serve", "Serve models and videos over HTTP."),
     "pull": ("wanrun.cli.transfer:pull", "Download a model."),
@@ -35,6 +36,10 @@ COMMANDS = {
     "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
     "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
+    "calibrate": (
+        "wanrun.cli.calibrate:calibrate",
+        "Measure what matters in a model before it is quantised.",
+    ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),

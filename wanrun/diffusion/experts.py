@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,16 +21,21 @@ from wanrun.gguf.probe import Memory
 from wanrun.gguf.weights import open_weights
 from wanrun.types import Adapter, Resource
 from wanrun.wan.config import PATCH
+from wanrun.wan.crossframe import strengthen
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import fuse_gelu, load_transformer
 from wanrun.wan.lora import adapt
-from wanrun.wan.model import WanModel
+from wanrun.wan.model import Walk, WanModel, straight
 
 #: Up to this many tokens the branches of guidance go through the blocks side by side, so that a weight is
 #: unpacked once for all of them. With more, unpacking is no longer worth the memory of their activations.
 _SIDE_BY_SIDE_TOKENS = 4096
 #: The next step may be this much longer than the last one, as steps grow with falling noise.
 _STEP_GROWTH = 2.0
+
+
+#: Told the role of an expert that was read and the model, before its first use: to watch or to change it.
+OnLoad: TypeAlias = Callable[[str, WanModel], None]
 
 
 class Experts(Resource):
@@ -46,14 +52,17 @@ class Experts(Resource):
         precision: str,
         resident_bytes: int | None = None,
         adapters: Sequence[Adapter] = (),
+        on_load: OnLoad | None = None,
+        cross_frame: float = 0.0,
     ) -> None:
         self._files, self._adapters = dict(files), tuple(adapters)
-        self._boundary = boundary
+        self._boundary, self._cross_frame = boundary, cross_frame
         self._device = pick_device(device)
         self._dtype = pick_dtype(precision, self._device)
         if precision == "int8" and torch.device(self._device).type != "cpu":
             raise InvalidRequest(f"precision int8 is for the CPU, not for {self._device}; use bf16")
         self._precision, self._resident_bytes = precision, resident_bytes
+        self._on_load = on_load
         self._compiled = self._device != "cpu" and settings.compiled()
         self._loaded: tuple[str, WanModel, Prompts] | None = None
         self._last: float | None = None
@@ -79,6 +88,10 @@ class Experts(Resource):
                 model = load_transformer(weights, self._device, self._dtype, self._policy())
         self._adapt(model, role)
         fuse_gelu(model)
+        if self._on_load is not None:
+            self._on_load(role, model)
+        if self._cross_frame:
+            strengthen(model, self._cross_frame)
         if streamed:
             distribute(model, self._device, self._resident_bytes or 0)
         if self._compiled:
@@ -119,7 +132,17 @@ class Experts(Resource):
         """
         return self.velocities(latents, timestep, [context], condition)[0]
 
-    @torch.inference_mode()
+    def walked(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> list[Tensor]:
+        """See ``wanrun.types.BlockDenoiser``; raises as ``velocity``."""
+        return self._velocities(latents, timestep, contexts, condition, walk)
+
     def velocities(
         self,
         latents: Tensor,
@@ -131,6 +154,17 @@ class Experts(Resource):
 
         Short clips go through the model side by side, so that each weight is unpacked once for all contexts.
         """
+        return self._velocities(latents, timestep, contexts, condition, straight)
+
+    @torch.inference_mode()
+    def _velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None,
+        walk: Walk,
+    ) -> list[Tensor]:
         steps = torch.as_tensor(timestep, dtype=torch.float32).reshape(1, -1)
         model, prompts = self._expert(float(steps.max()))
         for context in contexts:
@@ -143,7 +177,7 @@ class Experts(Resource):
         for first in range(0, len(contexts), together):
             some = contexts[first : first + together]
             wide = inputs.expand(len(some), *inputs.shape[1:])
-            velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some))
+            velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some), walk)
             found += velocities.to(latents.device)
         return found
 
@@ -198,12 +232,15 @@ def load(
     precision: str = "auto",
     resident_bytes: int | None = None,
     adapters: Sequence[Adapter] = (),
+    on_load: OnLoad | None = None,
+    cross_frame: float = 0.0,
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
     ``resident_bytes`` may be spent on keeping what is needed at each step: on the CPU on matrices that stay
-    unpacked, none without it; elsewhere on blocks that stay on the device, all without it. Raises
-    InvalidRequest when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
+    unpacked, none without it; elsewhere on blocks that stay on the device, all without it.
+    ``cross_frame`` strengthens attention across frames (see ``wanrun.wan.crossframe``). Raises InvalidRequest
+    when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
     """
     if resident_bytes is not None and resident_bytes < 0:
         raise InvalidRequest(f"resident_bytes is {resident_bytes}; give a number from 0, or None")
@@ -213,4 +250,5 @@ def load(
         )
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
-    return Experts(files, boundary if len(files) == 2 else None, device, precision, resident_bytes, adapters)
+    switch = boundary if len(files) == 2 else None
+    return Experts(files, switch, device, precision, resident_bytes, adapters, on_load, cross_frame)

@@ -12,6 +12,7 @@ import yaml
 
 from wanrun import pipeline
 from wanrun.evaluate.judge import Seen, look
+from wanrun.evaluate.suite import Report, Strip
 from wanrun.request import resolve
 from wanrun.store.store import open_store
 from wanrun.types import Bundle, Progress
@@ -140,6 +141,40 @@ def steadiness(verdicts: Sequence[Verdict]) -> dict[str, float]:
         "flicker": float(np.mean(flickers)) if flickers else float("nan"),
         "identity": float(np.mean(identities)) if identities else 0.0,
     }
+
+
+def measure(
+    bundle: Bundle, settings: Mapping[str, Any], limit: int | None, progress: Progress, device: str
+) -> Report:
+    """See ``wanrun.evaluate.suite``."""
+    asked = spread(suite(), limit)
+    strips: list[Strip] = []
+    verdicts = []
+    for item, frames in zip(asked, videos(bundle, asked, settings, progress, device), strict=True):
+        verdict = judge(item, frames)
+        verdicts.append(verdict)
+        strips.append((item.prompt, [name for name, good in verdict.right.items() if not good], frames))
+    header, rows = table(rates(verdicts))
+    return Report(report(verdicts), header, rows, note(verdicts), strips)
+
+
+def table(found: Mapping[str, Mapping[str, tuple[int, int]]]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of ``rates``."""
+    criteria = list(dict.fromkeys(name for group in found.values() for name in group))
+    rows = [
+        [group, *(_rate(*rated[name]) if name in rated else "" for name in criteria)]
+        for group, rated in found.items()
+    ]
+    return ["", *(name.upper() for name in criteria)], rows
+
+
+def note(verdicts: Sequence[Verdict]) -> str:
+    """The steadiness in words."""
+    return "flicker {flicker:.2f} of 255, identity {identity:.0%} of frames".format(**steadiness(verdicts))
+
+
+def _rate(right: int, total: int) -> str:
+    return f"{right / total:.0%} ({right}/{total})"
 
 
 def report(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ which gives nothing below -0.17. About 1 % of the result is rounding where value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -35,18 +36,19 @@ _MARGIN = 1.004
 class Int8Linear(nn.Module):
     """A linear layer on the CPU over (out, in) ``weight``, of which only the 8-bit form is kept.
 
-    ``zero`` is the activations' level of zero. The result has the dtype of the input.
+    ``zero`` is the activations' level of zero. The result has the dtype of the input. With ``gelu`` the tanh
+    GELU comes first, while what is rounded is in the cache.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, zero: int = MIDDLE) -> None:
         super().__init__()
-        self.shape, self.zero = tuple(weight.shape), zero
+        self.shape, self.zero, self.gelu = tuple(weight.shape), zero, False
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._product = pick_product()(*quantize_rows(weight))
 
     def forward(self, inputs: Tensor) -> Tensor:
         tokens = inputs.reshape(-1, self.shape[1])
-        levels, scales = quantize_tokens(tokens, self.zero)
+        levels, scales = quantize_tokens(tokens, self.zero, gelu if self.gelu else Tensor.float)
         products, scales = self._product(levels, self.zero).to(inputs.dtype), scales.to(inputs.dtype)
         if self.bias is None:
             out = products * scales
@@ -55,7 +57,14 @@ class Int8Linear(nn.Module):
         return out.reshape(*inputs.shape[:-1], self.shape[0])
 
     def extra_repr(self) -> str:
-        return f"shape={self.shape}, bias={self.bias is not None}, zero={self.zero}"
+        return f"shape={self.shape}, bias={self.bias is not None}, zero={self.zero}, gelu={self.gelu}"
+
+
+def gelu(values: Tensor) -> Tensor:
+    """The tanh GELU in float32, as x·sigmoid(2√(2/π)·(x + 0.044715·x³)), half as long as torch's own."""
+    x = values.float()
+    logit = x.square().mul_(0.044715).add_(1).mul_(x).mul_(2 * math.sqrt(2 / math.pi))
+    return logit.sigmoid_().mul_(x)
 
 
 def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,13 +73,18 @@ def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return levels.bitwise_xor_(MIDDLE).view(torch.int8), scales
 
 
-def quantize_tokens(tokens: Tensor, zero: int) -> tuple[Tensor, Tensor]:
-    """(tokens, columns) as uint8, of which ``zero`` means 0, and (tokens, 1) scales as ``quantize_rows``."""
+def quantize_tokens(
+    tokens: Tensor, zero: int, read: Callable[[Tensor], Tensor] = Tensor.float
+) -> tuple[Tensor, Tensor]:
+    """(tokens, columns) as uint8, of which ``zero`` means 0, and (tokens, 1) scales as ``quantize_rows``.
+
+    What is rounded is what ``read`` makes of some tokens, float32.
+    """
     levels = torch.empty(tokens.shape, dtype=torch.uint8)
     scales = torch.empty(len(tokens), 1)
     chunks = (tensor.split(_CHUNK_ROWS) for tensor in (tokens, levels, scales))
     for source, target, scale in zip(*chunks, strict=True):
-        values = source.float()
+        values = read(source)
         scale.copy_(_scale(values, zero))
         target.copy_(values.div(scale).add_(zero + 0.5))  # the copy cuts what lies behind the point
     return levels, scales

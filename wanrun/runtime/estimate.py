@@ -16,6 +16,7 @@ from wanrun.runtime.parts import read_parts
 from wanrun.runtime.planner import Plan, plan
 from wanrun.runtime.remembered import text_encoder
 from wanrun.runtime.shapes import Job, Parts, arithmetic
+from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
@@ -36,7 +37,7 @@ class Estimator:
     def plan(self, request: GenerationRequest, parts: Parts | None = None) -> Plan:
         """The plan of ``request``, with other ``parts`` than the bundle's if they are given."""
         precision = self.machine.pick(request.precision)
-        parts = parts or self.read(request.decoder, precision)
+        parts = parts or self.read(request, precision)
         job = describe(self.bundle, request, precision)
         if not self.machine.device_bytes:
             return plan(parts, job, self.machine, self.limit)
@@ -44,10 +45,11 @@ class Estimator:
         device_limit = self.limit if self.told else int(self.machine.device_bytes)
         return plan(parts, job, self.machine, free_memory(), device_limit)
 
-    def read(self, decoder: str, precision: str, quant: str | None = None) -> Parts:
-        """The bundle's parts, with the experts as the mix ``quant`` would make them if one is named."""
+    def read(self, request: GenerationRequest, precision: str, quant: str | None = None) -> Parts:
+        """The parts that ``request`` uses, with the experts as the mix ``quant`` if one is named."""
         encoder = text_encoder(self.bundle.components["text_encoder"])
-        return read_parts(self.bundle, encoder, decoder, arithmetic(precision), quant)
+        adapted = with_loras(self.bundle, request.lora)
+        return read_parts(adapted, encoder, request.decoder, arithmetic(precision), quant)
 
     def check(self, request: GenerationRequest) -> Plan:
         """The plan of ``request``; OutOfMemoryBudget with the nearest settings that fit if it does not."""
@@ -65,7 +67,7 @@ class Estimator:
             other = changed(request, changes)
             key = other.decoder, changes.get("quant")
             if key not in read:
-                read[key] = self.read(other.decoder, precision, key[1])
+                read[key] = self.read(other, precision, key[1])
             return self.plan(other, read[key])
 
         return advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)

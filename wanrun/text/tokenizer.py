@@ -70,16 +70,23 @@ class Tokenizer:
             raise FormatError(f"{_PREFIX}eos_token_id is {eos_id!r}, not an id below {len(processor)}")
         return cls(processor, eos_id)
 
+    def count(self, text: str) -> int:
+        """How many tokens ``text`` has, end-of-sequence included, however many they are."""
+        return len(self.processor.encode(_unicode(text))) + 1
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Of each token of ``text``, without the end-of-sequence, the characters that it stands for."""
+        return [
+            (start, end)
+            for start, end in self.processor.encode(_unicode(text), out_type="offset_mapping")["offsets"]
+        ]
+
     def split(self, text: str, limit: int = MAX_TOKENS) -> Tokens:
         """The first ``limit`` - 1 token ids of ``text`` and the end-of-sequence id, with what did not fit.
 
         Raises InvalidRequest for text that is not Unicode (lone surrogates).
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(f"the prompt is not valid Unicode: {error}") from error
-        ids = self.processor.encode(text)
+        ids = self.processor.encode(_unicode(text))
         if len(ids) < limit:
             return Tokens([*ids, self.eos_id], "")
         offsets = self.processor.encode(text, out_type="offset_mapping")["offsets"]
@@ -133,6 +140,14 @@ def model_proto(metadata: Mapping[str, Value]) -> bytes:
         + _number(4, _flag(metadata, "remove_extra_whitespaces"))
     )
     return b"".join([*pieces, _message(2, trainer), _message(3, normalizer)])
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"the prompt is not valid Unicode: {error}") from error
+    return text
 
 
 def _piece(token: str, score: bytes, kind: int) -> bytes:

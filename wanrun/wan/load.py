@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wanrun.errors import FormatError
-from wanrun.gguf.int8 import LOW, MIDDLE, make_int8
+from wanrun.gguf.int8 import LOW, MIDDLE, Int8Linear, make_int8
 from wanrun.gguf.linear import make_linear
 from wanrun.gguf.onednn import PackedLinear
 from wanrun.gguf.policy import Policy
@@ -68,12 +68,16 @@ def bears_int8(name: str, layers: int) -> bool:
 
 
 def fuse_gelu(model: WanModel) -> None:
-    """Have the layers that can apply the GELU behind them do it; adapters come before this, inside it."""
+    """Have the layer before or behind a GELU apply it where it can; adapters, inside it, come before this."""
     for block in cast("list[Block]", list(model.blocks)):
-        first = block.ffn[0]
+        first, _, second = block.ffn
         if isinstance(first, PackedLinear):
             first.gelu = True
-            block.ffn[1] = nn.Identity()
+        elif isinstance(second, Int8Linear):
+            second.gelu = True
+        else:
+            continue
+        block.ffn[1] = nn.Identity()
 
 
 def load_vae(weights: Weights, device: str, dtype: torch.dtype) -> WanVAE:

@@ -7,8 +7,10 @@ float32. Parameter names are the original checkpoint's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 from wanrun.wan.attention import attention
 from wanrun.wan.config import EPS, FREQUENCY_DIM, HEAD_DIM, PATCH, WanConfig
 from wanrun.wan.context import Context
-from wanrun.wan.rope import rotate, rotation
+from wanrun.wan.rope import rotate_, rotation
 
 
 class RMSNorm(nn.Module):
@@ -27,8 +29,17 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), x.shape[-1:], eps=EPS).to(x.dtype) * self.weight.to(x.dtype)
+    def forward(self, x: Tensor, turn: Tensor | None = None) -> Tensor:
+        """The normalised ``x`` (batch, tokens, width), its heads rotated by ``turn``; dtype is kept.
+
+        One float32 copy is changed in place: with a copy for each operation it takes three times as long.
+        """
+        wide = x.to(torch.float32, copy=True)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide.mul_((length.square() / x.shape[-1] + EPS).rsqrt()).mul_(self.weight)
+        if turn is not None:
+            rotate_(wide.unflatten(-1, (-1, HEAD_DIM)), turn)
+        return wide.to(x.dtype)
 
 
 def split_heads(x: Tensor) -> Tensor:
@@ -37,21 +48,18 @@ def split_heads(x: Tensor) -> Tensor:
     return heads.transpose(1, 2)
 
 
-def layer_norm(x: Tensor) -> Tensor:
-    """LayerNorm without weights."""
-    return F.layer_norm(x, x.shape[-1:], eps=EPS)
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm(x)·(1+scale)+shift on (batch, tokens, width) with (1 or batch, 1 or frames, width)."""
+    if shift.shape[:2] == (1, 1):
+        return F.layer_norm(x, x.shape[-1:], 1 + scale[0, 0], shift[0, 0], EPS)
+    frames: Tensor = F.layer_norm(x, x.shape[-1:], eps=EPS).unflatten(1, (shift.shape[1], -1))
+    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2)).flatten(1, 2)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x·(1+scale)+shift on (batch, tokens, width) with (batch, 1 or latent frames, width)."""
-    frames: Tensor = x.unflatten(1, (shift.shape[1], -1))
-    return (frames * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2)).flatten(1, 2)
-
-
-def gate(x: Tensor, amount: Tensor) -> Tensor:
-    """x·amount with the broadcasting of ``modulate``, in float32."""
-    frames: Tensor = x.float().unflatten(1, (amount.shape[1], -1))
-    return (frames * amount.unsqueeze(2)).flatten(1, 2)
+def add_gated(x: Tensor, change: Tensor, amount: Tensor) -> Tensor:
+    """x + change·amount in float32, with the broadcasting of ``modulated_norm``."""
+    frames: Tensor = x.unflatten(1, (amount.shape[1], -1))
+    return torch.addcmul(frames, change.float().view_as(frames), amount.unsqueeze(2)).flatten(1, 2)
 
 
 class Attention(nn.Module):
@@ -65,13 +73,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: Tensor) -> Tensor:
         """Over the tokens of ``x`` itself, queries and keys rotated by ``turn``."""
-        query = rotate(split_heads(self.norm_q(self.q(x))), turn)
-        key, value = self.read(x)
-        return self._join(attention(query, rotate(key, turn), value))
+        query = split_heads(self.norm_q(self.q(x), turn))
+        return self._join(attention(query, *self.read(x, turn)))
 
-    def read(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values of ``source``, (batch, heads, tokens, 128) each."""
-        return split_heads(self.norm_k(self.k(source))), split_heads(self.v(source))
+    def read(self, source: Tensor, turn: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The keys and values of ``source``, (batch, heads, tokens, 128) each, the keys rotated."""
+        return split_heads(self.norm_k(self.k(source), turn)), split_heads(self.v(source))
 
     def across(self, x: Tensor, read: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         """Over what was ``read``; ``bias`` adds to the logits."""
@@ -104,11 +111,11 @@ class Block(nn.Module):
     ) -> Tensor:
         """``x`` (batch, tokens, width); ``time`` (batch, 1 or frames, 6, width); ``text`` keys and values."""
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = (self.modulation + time).unbind(2)
-        h = modulate(layer_norm(x), shift_sa, scale_sa).to(self.dtype)
-        x = x + gate(self.self_attn(h, turn), gate_sa)
+        h = modulated_norm(x, shift_sa, scale_sa).to(self.dtype)
+        x = add_gated(x, self.self_attn(h, turn), gate_sa)
         x = x + self.cross_attn.across(self.norm3(x).to(self.dtype), text, text_bias).float()
-        h = modulate(layer_norm(x), shift_ff, scale_ff).to(self.dtype)
-        return x + gate(self.ffn(h), gate_ff)
+        h = modulated_norm(x, shift_ff, scale_ff).to(self.dtype)
+        return add_gated(x, self.ffn(h), gate_ff)
 
 
 class Head(nn.Module):
@@ -121,7 +128,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         shift, scale = (self.modulation + time.unsqueeze(2)).unbind(2)
-        out: Tensor = self.head(modulate(layer_norm(x), shift, scale))
+        out: Tensor = self.head(modulated_norm(x, shift, scale))
         return out
 
 
@@ -132,6 +139,18 @@ def time_features(timestep: Tensor) -> Tensor:
     exponents = torch.arange(half, dtype=torch.float64) / half
     angles = timestep.cpu().to(torch.float64)[..., None] * 10000.0**-exponents
     return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(timestep.device)
+
+
+#: Takes hidden states (batch, tokens, width) through blocks, some or all of them; what it is told of the time
+#: is the (batch, 1 or latent frames, width) time vector. A step cache leaves blocks out here.
+Walk: TypeAlias = Callable[[Tensor, Sequence[Callable[[Tensor], Tensor]], Tensor], Tensor]
+
+
+def straight(x: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], time: Tensor) -> Tensor:
+    """The Walk through every block."""
+    for block in blocks:
+        x = block(x)
+    return x
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +185,14 @@ class WanModel(nn.Module):
         blocks = cast("list[Block]", list(self.blocks))
         return Prompt([block.cross_attn.read(text) for block in blocks], context.bias)
 
-    def forward(self, latents: Tensor, timestep: Tensor, prompt: Prompt | Context) -> Tensor:
+    def forward(
+        self, latents: Tensor, timestep: Tensor, prompt: Prompt | Context, walk: Walk = straight
+    ) -> Tensor:
         """Velocity (batch, out_channels, frames, height, width) float32.
 
         ``latents`` (batch, in_channels, frames, height, width), condition channels joined after the latents';
-        ``timestep`` 0..1000, (batch, 1), or (batch, frames) for one per latent frame; ``prompt`` as it was
-        read, or to be read here.
+        ``timestep`` 0..1000, (1 or batch, 1), or (1 or batch, frames) for one per latent frame; ``prompt``
+        as it was read, or to be read here; ``walk`` takes the hidden states through the blocks.
         """
         if isinstance(prompt, Context):
             prompt = self.read(prompt)
@@ -181,8 +202,11 @@ class WanModel(nn.Module):
         turn = rotation(grid[0], grid[1], grid[2], device=x.device)
         time = self.time_embedding(time_features(timestep))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        for block, text in zip(self.blocks, prompt.text, strict=True):
-            x = block(x, modulation, text, prompt.bias, turn)
+        blocks = [
+            partial(block, time=modulation, text=text, text_bias=prompt.bias, turn=turn)
+            for block, text in zip(self.blocks, prompt.text, strict=True)
+        ]
+        x = walk(x, blocks, time)
         return self._unpatchify(self.head(x, time), *grid)
 
     def _unpatchify(self, x: Tensor, frames: int, height: int, width: int) -> Tensor:

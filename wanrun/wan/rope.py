@@ -28,7 +28,10 @@ def rotation(frames: int, height: int, width: int, device: torch.device | str = 
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
 
 
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn the pairs of ``x`` (batch, heads, tokens, 128) by ``rotation`` (tokens, 64); dtype is kept."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
+def rotate_(heads: Tensor, rotation: Tensor) -> Tensor:
+    """Turn in place the pairs of ``heads``, (batch, tokens, heads, 128) float32.
+
+    ``rotation`` is (tokens, 64).
+    """
+    torch.view_as_complex(heads.unflatten(-1, (-1, 2))).mul_(rotation[:, None])
+    return heads
