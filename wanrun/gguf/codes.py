@@ -17,7 +17,7 @@ from wanrun.gguf.blocks import UNPACK
 
 
 class Layout(NamedTuple):
-    """Bytes ``first`` to ``last`` of a block hold the codes; ``pack`` makes them of (number, 256) uint8 codes."""
+    """Bytes ``first`` to ``last`` of a block hold the codes, which ``pack`` makes of (number, 256) uint8."""
 
     first: int
     last: int
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
 
 def grid(kind: str, blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """``least`` and ``step``, (number, 256) float32, of (number, bytes) uint8 blocks; their codes do not matter."""
+    """``least`` and ``step``, (number, 256) float32, of (number, bytes) uint8 blocks with any codes."""
     layout = LAYOUTS[kind]
     ends = []
     for byte in (0, 255):
@@ -45,7 +45,7 @@ def put(kind: str, blocks: Tensor, codes: Tensor) -> Tensor:
 
 
 def _joined(parts: Tensor, bits: int) -> Tensor:
-    """(number, …, count, width) codes of ``bits`` bits -> bytes with the first of ``count`` in the low bits."""
+    """(number, …, count, width) codes of ``bits`` bits -> bytes, the first of ``count`` in the low bits."""
     joined = torch.zeros_like(parts[..., 0, :])
     for index in range(parts.shape[-2]):
         joined |= parts[..., index, :] << bits * index

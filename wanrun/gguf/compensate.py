@@ -2,8 +2,8 @@
 
 This is GPTQ (Frantar et al. 2022, arXiv 2210.17323) inside ggml's blocks of 256: the scales stay what ggml's
 own quantiser chose, the codes are chosen one column after the other, and each column's error is spread over
-the columns that are still to come, as far as the inputs of the two go together. What goes together is measured
-by ``wanrun calibrate``: the products of each pair of channels within a block.
+the columns that are still to come, as far as the inputs of the two go together. What goes together is
+measured by ``wanrun calibrate``: the products of each pair of channels within a block.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ BLOCK = 256
 _DAMPING = 0.01
 
 
-def compensated(
-    kind: str, packed: NDArray[np.uint8], rows: NDArray[np.float32], products: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """``packed``, the blocks of ``rows`` (out, in) as ``kind``, with codes that lose less of the layer's output.
+def compensated(kind: str, packed: bytes, rows: NDArray[np.float32], products: NDArray[np.float32]) -> bytes:
+    """``packed``, the blocks of ``rows`` (out, in) as ``kind``, with codes that change its output less.
 
     ``products`` (in / 256, 256, 256) are sums of products of input channels, a block's with each other.
     InvalidRequest for a kind that is not in ``wanrun.gguf.codes.LAYOUTS`` or products of other columns.
@@ -36,14 +34,14 @@ def compensated(
     out, columns = rows.shape
     if products.shape != (columns // BLOCK, BLOCK, BLOCK) or columns % BLOCK:
         raise InvalidRequest(f"products of shape {products.shape} do not fit rows of {columns} columns")
-    blocks = torch.from_numpy(packed.reshape(out * (columns // BLOCK), tensor_type(kind).size))
+    blocks = torch.from_numpy(np.frombuffer(packed, np.uint8).copy()).reshape(-1, tensor_type(kind).size)
     least, step = (part.reshape(out, columns) for part in grid(kind, blocks))
     codes = torch.empty(out, columns, dtype=torch.uint8)
     for index, pairs in enumerate(torch.from_numpy(products)):
         at = slice(BLOCK * index, BLOCK * (index + 1))
         weights = torch.from_numpy(rows[:, at]).clone()
         codes[:, at] = _choose(weights, least[:, at], step[:, at], _factor(pairs), LAYOUTS[kind].most)
-    return put(kind, blocks, codes.reshape(-1, BLOCK)).numpy().reshape(packed.shape)
+    return put(kind, blocks, codes.reshape(-1, BLOCK)).numpy().tobytes()
 
 
 def _factor(pairs: Tensor) -> Tensor:
