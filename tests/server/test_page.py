@@ -120,9 +120,10 @@ def test_where_a_video_comes_from_and_its_settings_again(page: Page, finished: d
 
 
 def test_a_video_is_run_again_to_the_last_byte(page: Page, http: httpx.Client) -> None:
+    prompt = "a green ring growing"
     asked = {
         "model": "wan-toy",
-        "prompt": "a green ring growing",
+        "prompt": prompt,
         "size": "32x32",
         "num_frames": 5,
         "num_inference_steps": 3,
@@ -139,7 +140,7 @@ def test_a_video_is_run_again_to_the_last_byte(page: Page, http: httpx.Client) -
     page.locator(f"#videos a[href='#{made['id']}']").click()
     address = page.url
     page.get_by_role("button", name="Run again with these settings").click()
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value(asked["prompt"])
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
     page.get_by_role("button", name="Make video").click()
     expect(page).not_to_have_url(address)
     until(page, _PLAYS)
