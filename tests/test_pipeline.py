@@ -57,7 +57,7 @@ def test_the_video_equals_diffusers_pipeline(parts: Parts, bundle: Bundle) -> No
     scheduler = OfficialSigmas(
         prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2, flow_shift=request.shift
     )
-    scheduler.official = pipeline.sigmas(request)
+    scheduler.official = torch.tensor(pipeline.sigmas(request), dtype=torch.float64)
     theirs = WanPipeline(
         tokenizer=None, text_encoder=None, vae=parts.vae, scheduler=scheduler,
         transformer=parts.high, transformer_2=parts.low, boundary_ratio=0.875,
@@ -159,6 +159,29 @@ def test_adapters_change_the_frames_and_are_in_the_provenance(bundle: Bundle, tm
     from wanrun.video.provenance import read_provenance
 
     assert read_provenance(adapted.save(tmp_path / "clip.mp4"))["adapters"] == expected
+
+
+def test_a_requests_lora_does_what_the_models_own_does(bundle: Bundle, tmp_path: Path, home: Path) -> None:
+    path = save(tmp_path / "style.safetensors", lora(width=256) | {"lora_te_x.alpha": ()}, 0.3)
+    modelfile = grammar.parse("FROM tiny\nADAPTER low_noise style.safetensors 0.5")
+    create(open_store(), "adapted", modelfile, tmp_path)
+    written = f"low_noise={path}:0.5"
+    brought, own = (
+        wanrun.generate("tiny", PROMPT, seed=1, steps=2, lora=written),
+        wanrun.generate("adapted", PROMPT, seed=1, steps=2),
+    )
+    assert [frame.tobytes() for frame in brought.frames] == [frame.tobytes() for frame in own.frames]
+    (told,) = brought.provenance["request"]["lora"]
+    assert (told["role"], told["scale"], told["origin"]) == ("low_noise", 0.5, "style.safetensors")
+    assert told["digest"] == own.provenance["adapters"][0]["digest"]
+    assert brought.provenance["request"]["notes"] == (
+        "style.safetensors: 1 keys (lora_te_x.alpha) match nothing and are left out",
+    )
+    with pytest.raises(InvalidRequest, match=r"adapter style\.safetensors is given twice"):
+        wanrun.generate("adapted", PROMPT, steps=2, lora=[str(path)])
+    wide = save(tmp_path / "wide.safetensors", lora(width=128))
+    with pytest.raises(InvalidRequest, match=r"wide\.safetensors: does not fit this model"):
+        wanrun.generate("tiny", PROMPT, steps=2, lora=str(wide))
 
 
 def test_an_unknown_model_is_not_found() -> None:

@@ -76,15 +76,20 @@ def generate(
     """A video of ``prompt``.
 
     ``settings`` are a Modelfile's parameters (size as (width, height) in pixels, frames, fps, steps, shift,
-    guidance, guidance_high, guidance_low, sampler, schedule, seed, precision, decoder), ``negative`` and
-    ``seconds``; what is not given comes from the bundle. Raises InvalidRequest for settings that cannot be
-    used, all of them listed.
+    guidance, guidance_high, guidance_low, sampler, schedule, seed, precision, decoder), ``negative``,
+    ``seconds`` and ``lora``, a LoRA or several as ``[high_noise=|low_noise=]FILE[:SCALE]``; what is not given
+    comes from the bundle. Raises InvalidRequest for settings that cannot be used, all of them listed.
     """
     from wanrun import pipeline
     from wanrun import settings as configured
     from wanrun.request import resolve
+    from wanrun.store import loras
+    from wanrun.store.store import open_store
 
     bundle = load(model) if isinstance(model, str) else model
+    written = settings.get("lora") or ()
+    wanted = map(loras.parse, [written] if isinstance(written, str) else written)
+    settings["lora"] = loras.bring(open_store(), wanted, pipeline.silent)
     request = resolve(bundle, prompt, settings)
     frames = pipeline.run(bundle, request, progress or pipeline.silent, device or configured.get("device"))
     return Clip(list(frames), request.fps, pipeline.provenance(bundle, request))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
 from wanrun.errors import InvalidRequest, PluginError
+from wanrun.store.loras import with_loras
 from wanrun.store.store import open_store
 from wanrun.types import (
     Bundle,
@@ -28,6 +29,8 @@ from wanrun.types import (
     GenerationRequest,
     OnStep,
     Progress,
+    StepCache,
+    Tally,
     TextEncoder,
 )
 
@@ -44,31 +47,47 @@ def silent(phase: str, done: int, total: int) -> None:
 def open_encoder(bundle: Bundle) -> TextEncoder:
     """The bundle's text encoder, which starts only for prompts that are not in the cache."""
     from wanrun.text.cache import CachedEncoder
+    from wanrun.text.prompts import PromptEncoder
 
     component = bundle.components["text_encoder"]
-    opener = partial(plugins.load("text_encoders", "umt5"), component.path)
+    load = plugins.load("text_encoders", "umt5")
+
+    def opener() -> TextEncoder:
+        return PromptEncoder(load(component.path))
+
     limit = settings.size("cache")
     if not limit:
-        encoder: TextEncoder = opener()
-        return encoder
+        return opener()
     return CachedEncoder(opener, component.digest, settings.home() / "cache" / "contexts", limit)
 
 
 def open_denoiser(
     bundle: Bundle, request: GenerationRequest, device: str = "auto", resident_bytes: int | None = None
 ) -> Denoiser:
-    """The bundle's experts, in the request's precision.
+    """The bundle's experts with its adapters and the request's, in the request's precision.
 
     ``resident_bytes`` may be spent on weights that stay ready: see ``wanrun.diffusion.experts.load``.
     """
-    return open_experts(bundle, request.boundary, device, request.precision, resident_bytes)
+    bundle = with_loras(bundle, request.lora)
+    return open_experts(
+        bundle, request.boundary, device, request.precision, resident_bytes, request.cross_frame
+    )
 
 
 def open_experts(
-    bundle: Bundle, boundary: float | None, device: str, precision: str, resident_bytes: int | None = None
+    bundle: Bundle,
+    boundary: float | None,
+    device: str,
+    precision: str,
+    resident_bytes: int | None = None,
+    cross_frame: float = 0.0,
 ) -> Denoiser:
     """The bundle's experts with its adapters; they switch at ``boundary``. Raises as ``with_adapters``."""
     load = with_adapters(plugins.load("backends", "torch"), bundle)
+    if cross_frame:
+        if not _takes(load, "cross_frame"):
+            raise PluginError(f"the backend {load.__module__} cannot strengthen attention across frames")
+        load = partial(load, cross_frame=cross_frame)
     files = {role: component.path for role, component in bundle.experts.items()}
     return load(files, boundary, device, precision, resident_bytes)
 
@@ -135,14 +154,33 @@ def encode_all(
             if read.negative is not None:
                 read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
             found.append(read)
-            progress("reading prompts", index + 1, len(requests))
+            progress("encoding prompts", index + 1, len(requests))
     return found
 
 
-def sigmas(request: GenerationRequest) -> Tensor:
+def sigmas(request: GenerationRequest) -> list[float]:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
-    return schedule
+    schedule = plugins.bind("schedules", request.schedule)
+    return [float(level) for level in schedule(request.steps, request.shift)]
+
+
+def noise(request: GenerationRequest) -> Tensor:
+    """What the sampler begins with."""
+    from wanrun.sampling.noise import frame_generator, initial_noise
+
+    independent = initial_noise(request.latent_shape, request.seed)
+    if request.noise == "iid":
+        return independent
+    correlated: Tensor = plugins.bind("noises", request.noise)(independent, frame_generator(request.seed))
+    return correlated
+
+
+def step_cache(denoiser: Denoiser, request: GenerationRequest, levels: Tensor) -> StepCache | None:
+    """The step cache that the request names, around ``denoiser``; None for none."""
+    if request.cache == "none":
+        return None
+    cache: StepCache = plugins.bind("step_caches", request.cache)(denoiser, levels.tolist(), request.boundary)
+    return cache
 
 
 def denoise(
@@ -152,24 +190,31 @@ def denoise(
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
     on_step: OnStep | None = None,
+    tally: Tally | None = None,
 ) -> Tensor:
-    """The clean latents, float32 on the CPU; what ``checkpoint`` has recorded is not computed again."""
-    from wanrun.sampling.guidance import guided
-    from wanrun.sampling.noise import initial_noise, step_generator
-    from wanrun.sampling.tape import taped
+    """The clean latents, float32 on the CPU; what ``checkpoint`` has recorded is not computed again.
 
-    levels = sigmas(request)
+    ``tally`` becomes what a step cache has counted.
+    """
+    from wanrun.sampling.guidance import Guidance, guided
+    from wanrun.sampling.noise import step_generator
+    from wanrun.sampling.tape import taped
+    from wanrun.sampling.trajectory import tensor
+
+    levels = tensor(sigmas(request))
     steps = len(levels) - 1
-    velocity = guided(
-        denoiser,
-        conditioning.positive,
-        conditioning.negative,
+    cache = step_cache(denoiser, request, levels)
+    guidance = Guidance(
         request.guidance_high,
         request.guidance_low,
         request.boundary,
+        request.guidance_start,
+        request.guidance_end,
+        request.guidance_rescale,
     )
+    velocity = guided(cache or denoiser, conditioning.positive, conditioning.negative, guidance)
     if checkpoint is not None:
-        velocity = taped(velocity, checkpoint.recorded(), checkpoint.record)
+        velocity = taped(velocity, checkpoint.recorded(), checkpoint.record, cache)
 
     def stepped(index: int, latents: Tensor, clean: Tensor) -> None:
         progress("denoise", index + 1, steps)
@@ -178,11 +223,15 @@ def denoise(
 
     latents: Tensor = plugins.bind("samplers", request.sampler)(
         velocity,
-        initial_noise(request.latent_shape, request.seed),
+        noise(request),
         levels,
         step_generator(request.seed),
         stepped,
     )
+    if cache is not None:
+        cache.close()
+        if tally is not None:
+            tally.forwards, tally.skipped = cache.tally.forwards, cache.tally.skipped
     return latents
 
 
@@ -190,7 +239,9 @@ def decode(
     decoder: Decoder, request: GenerationRequest, latents: Tensor, progress: Progress = silent
 ) -> Iterator[Frame]:
     """uint8 (height, width, 3) frames, made as they are asked for."""
-    for index, frame in enumerate(decoder.frames(latents)):
+    from wanrun.decoders.steady import steady
+
+    for index, frame in enumerate(steady(decoder.frames(latents), request.flicker)):
         progress("decode", index + 1, request.frames)
         yield frame
 
@@ -203,6 +254,7 @@ def prompt_to_latents(
     checkpoint: Checkpoint | None = None,
     resident_bytes: int | None = None,
     on_step: OnStep | None = None,
+    tally: Tally | None = None,
 ) -> Tensor:
     """The first stages: encoder, then experts, each closed before the next part is opened."""
     progress("text", 0, 0)
@@ -210,7 +262,7 @@ def prompt_to_latents(
         conditioning = encode(encoder, request, progress)
     progress("denoise", 0, request.steps)
     with open_denoiser(bundle, request, device, resident_bytes) as denoiser:
-        return denoise(denoiser, request, conditioning, progress, checkpoint, on_step)
+        return denoise(denoiser, request, conditioning, progress, checkpoint, on_step, tally)
 
 
 def latents_to_frames(
@@ -226,13 +278,15 @@ def latents_to_frames(
         yield from decode(decoder, request, latents, progress)
 
 
-def provenance(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
-    """What is written into the file: enough to make the same video again."""
+def provenance(bundle: Bundle, request: GenerationRequest, tally: Tally | None = None) -> dict[str, Any]:
+    """What is written into the file: enough to make the same video again, and what a step cache saved."""
+    counted = {} if tally is None or not tally.forwards else {"cache": asdict(tally)}
     return {
+        **counted,
         "model": bundle.name,
         **ingredients(bundle),
         "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
+        "sigmas": sigmas(request),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 
@@ -249,9 +303,13 @@ def ingredients(bundle: Bundle) -> dict[str, Any]:
 
 
 def run(
-    bundle: Bundle, request: GenerationRequest, progress: Progress = silent, device: str = "auto"
+    bundle: Bundle,
+    request: GenerationRequest,
+    progress: Progress = silent,
+    device: str = "auto",
+    tally: Tally | None = None,
 ) -> Iterator[Frame]:
-    """All stages: the video's frames, streamed."""
+    """All stages: the video's frames, streamed; ``tally`` as in ``denoise``."""
     with open_store().hold():  # what is deleted meanwhile keeps its files until the run is over
-        latents = prompt_to_latents(bundle, request, progress, device)
+        latents = prompt_to_latents(bundle, request, progress, device, tally=tally)
         yield from latents_to_frames(bundle, request, latents, progress, device)

@@ -24,6 +24,7 @@ GROUPS = (
     "samplers",
     "schedules",
     "step_caches",
+    "noises",
     "sources",
     "expanders",
 )

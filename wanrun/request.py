@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wanrun import options, plugins
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.gguf.header import read_header
-from wanrun.modelfile.parameters import find_parameter, format_parameter, parse_parameter
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.modelfile.adapters import check_adapters
+from wanrun.modelfile.check import Candidate
+from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter, parse_parameter
+from wanrun.store.loras import with_loras
+from wanrun.types import Bundle, GenerationRequest, Lora
 from wanrun.wan.detect import Identity, identify
 
 _TEMPORAL_STRIDE = 4
+#: Parameters that name a plugin of a group, with its options, and what they say to use none.
+_PLUGINS = (
+    ("samplers", "sampler"),
+    ("schedules", "schedule"),
+    ("step_caches", "cache"),
+    ("noises", "noise"),
+)
+_INTERVAL = (("guidance_start", 1.0), ("guidance_end", 0.0))
+_WITHOUT = {"cache": "none", "noise": "iid"}
 _PROMPT = re.compile(r"\{\{\s*prompt\s*\}\}")
 _PROMPT_LIMIT = 1_000_000
 
@@ -26,13 +39,15 @@ _PROMPT_LIMIT = 1_000_000
 def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> GenerationRequest:
     """The request for ``prompt`` with the parameters ``asked`` for over the bundle's own.
 
-    ``asked`` may hold every parameter of a Modelfile, and ``negative`` and ``seconds``. Raises InvalidRequest
-    with all mistakes.
+    ``asked`` may hold every parameter of a Modelfile, ``negative``, ``seconds``, and in ``lora`` adapters of
+    the store (``wanrun.store.loras``). Raises InvalidRequest with all mistakes.
     """
     problems: list[str] = []
     values = dict(bundle.parameters) | _checked(asked, problems)
-    for group, key in (("samplers", "sampler"), ("schedules", "schedule")):
-        if key in values:
+    if "cache" in values:
+        values["cache"] = _calibrated(str(values["cache"]), values)
+    for group, key in _PLUGINS:
+        if key in values and values[key] != _WITHOUT.get(key):
             try:
                 plugins.options_of(group, str(values[key]))
             except WanrunError as error:
@@ -55,20 +70,53 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
         problems.append(
             f"{bundle.name} has no tiny decoder (a PREVIEW line in its Modelfile); use the decoder vae"
         )
+    start, end = (float(values.get(name, usual)) for name, usual in _INTERVAL)
+    if start <= end:
+        problems.append(f"guidance_start {start:g} must be above guidance_end {end:g}: noise falls")
+    loras = tuple(asked.get("lora") or ())
+    left_out = _left_out(bundle, loras, problems)
     if problems:
         raise InvalidRequest("\n".join(problems))
     values["decoder"] = decoder
     values["prompt"] = _PROMPT.sub(lambda _: prompt, bundle.template)
     values["negative"] = bundle.negative if asked.get("negative") is None else str(asked["negative"])
     values["seconds"] = asked.get("seconds")
-    return _rounded(values, identity, two_experts=len(bundle.experts) == 2)
+    request = _rounded(values, identity, two_experts=len(bundle.experts) == 2)
+    return replace(request, lora=loras, notes=(*request.notes, *left_out))
+
+
+def _left_out(bundle: Bundle, loras: Sequence[Lora], problems: list[str]) -> list[str]:
+    """What of the request's LoRAs means nothing to the model; a problem is noted for each that cannot be."""
+    if not loras:
+        return []
+    try:
+        adapters = [
+            Candidate(each.role, each.component.path, each.component.origin)
+            for each in with_loras(bundle, loras).adapters
+        ]
+        experts = {role: Candidate(role, part.path, part.origin) for role, part in bundle.experts.items()}
+        layouts = check_adapters(adapters, experts)
+    except WanrunError as error:
+        problems.append(str(error))
+        return []
+    named = zip(loras, layouts[len(bundle.adapters) :], strict=True)
+    return [f"{lora.origin}: {layout.note}" for lora, layout in named if layout.note is not None]
+
+
+def _calibrated(cache: str, values: Mapping[str, Any]) -> str:
+    """``cache`` with what was measured of the model for it, unless it brings numbers of its own."""
+    named = options.parse(cache)
+    if named.values or named.name not in values or named.name not in PARAMETERS:
+        return cache
+    numbers = tuple(str(values[named.name]).split(","))
+    return str(options.Named(named.name, numbers, named.options))
 
 
 def _checked(asked: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """What was asked for as parameters of the closed list, each within its range."""
     values: dict[str, Any] = {}
     for name, value in asked.items():
-        if value is None or name == "negative":
+        if value is None or name in ("negative", "lora"):
             continue
         try:
             if name == "seconds":
@@ -110,6 +158,10 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         notes.append(f"{wanted} frames become {frames}: the model makes 4k+1")
     sampler = str(values.get("sampler", "unipc"))
     own = "unipc" if options.parse(sampler).name == "unipc" else "linear"
+    schedule = str(values.get("schedule", own))
+    steps = _steps(schedule, int(values["steps"]), float(values["shift"]))
+    if steps != values["steps"]:
+        notes.append(f"{values['steps']} steps become {steps}: as many as the schedule has")
     guidance = float(values.get("guidance", 1.0))
     seed = values.get("seed")
     return GenerationRequest(
@@ -119,11 +171,11 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         height=height,
         frames=frames,
         fps=fps,
-        steps=int(values["steps"]),
+        steps=steps,
         shift=float(values["shift"]),
         boundary=float(values["boundary"]) if two_experts else None,
         sampler=sampler,
-        schedule=str(values.get("schedule", own)),
+        schedule=schedule,
         guidance_high=float(values.get("guidance_high", guidance)),
         guidance_low=float(values.get("guidance_low", guidance)),
         seed=secrets.randbits(32) if seed is None else int(seed),
@@ -131,7 +183,19 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         decoder=values["decoder"],
         latent_shape=(channels, (frames - 1) // _TEMPORAL_STRIDE + 1, height // stride, width // stride),
         notes=tuple(notes),
+        guidance_start=float(values.get("guidance_start", 1.0)),
+        guidance_end=float(values.get("guidance_end", 0.0)),
+        guidance_rescale=float(values.get("guidance_rescale", 0.0)),
+        cache=str(values.get("cache", "none")),
+        noise=str(values.get("noise", "iid")),
+        cross_frame=float(values.get("cross_frame", 0.0)),
+        flicker=float(values.get("flicker", 0.0)),
     )
+
+
+def _steps(schedule: str, steps: int, shift: float) -> int:
+    """How many steps the schedule has, which a written list decides itself; raises as the schedule does."""
+    return len(plugins.bind("schedules", schedule)(steps, shift)) - 1
 
 
 def _nearest(side: int, multiple: int) -> int:

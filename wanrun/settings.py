@@ -42,6 +42,10 @@ SETTINGS = (
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
     ),
+    Setting("lpips", "", "safetensors file of LPIPS's weights, for 'wanrun evaluate --suite fidelity'"),
+    Setting(
+        "loras", "", "folder of the LoRA files that may be asked for by name; loras in WANRUN_HOME if empty"
+    ),
     Setting("host", "127.0.0.1:11435", "address that 'wanrun serve' listens on and other commands ask"),
     Setting("api_key", "", "key that every request to the server must bring", secret=True),
     Setting("hosts", "", "comma-separated names that the server is called by, besides localhost"),
@@ -140,6 +144,11 @@ def address() -> tuple[str, int]:
     if match is None or int(match[2] or 0) > 65_535:
         raise InvalidRequest(f"WANRUN_HOST must be HOST:PORT, such as 127.0.0.1:11435, not {value[:60]!r}")
     return match[1].strip("[]") or "127.0.0.1", int(match[2] or 11_435)
+
+
+def loras() -> Path:
+    """The folder whose LoRA files may be asked for by their names alone."""
+    return Path(get("loras")).expanduser() if get("loras") else home() / "loras"
 
 
 def memory() -> int | None:

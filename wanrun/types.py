@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: uint8 (height, width, 3)
 Frame: TypeAlias = "NDArray[np.uint8]"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
@@ -66,6 +68,15 @@ class TextEncoder(Resource, Protocol):
         ...
 
 
+@runtime_checkable
+class SpanEncoder(Protocol):
+    """A TextEncoder that says which token stands for which characters, as weights need it."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Of each token, without the end-of-sequence, the characters of the cleaned text; none is cut."""
+        ...
+
+
 class Denoiser(Resource, Protocol):
     """Predicts the flow's velocity; hides experts, offload and precision. One branch per call."""
 
@@ -103,11 +114,52 @@ class BlockDenoiser(Protocol):
         self,
         latents: Tensor,
         timestep: float | Tensor,
-        context: Tensor,
+        contexts: Sequence[Tensor],
         condition: Tensor | None,
         walk: Walk,
-    ) -> Tensor:
-        """As ``Denoiser.velocity``; ``walk`` takes the hidden states through the blocks."""
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; ``walk`` takes the hidden states through the blocks.
+
+        It is called once or more, in the contexts' order, with a row for each of some of them.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a video's sampling took: forwards of the model that were asked for, and those left out.
+
+    A forward of which some blocks are computed is left out in part.
+    """
+
+    forwards: int = 0
+    skipped: float = 0.0
+
+
+class StepCache(Denoiser, Protocol):
+    """A denoiser that answers by itself where the model's answer would hardly change; for one video.
+
+    ``note`` and ``replay`` let an interrupted video continue to the same bits.
+    """
+
+    tally: Tally
+
+    def velocities(
+        self,
+        latents: Tensor,
+        timestep: float | Tensor,
+        contexts: Sequence[Tensor],
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
+        """As ``BranchDenoiser.velocities``; the first context decides for all."""
+        ...
+
+    def note(self) -> bytes:
+        """What the last call has changed, to be kept beside what it answered."""
+        ...
+
+    def replay(self, latents: Tensor, timestep: float, note: bytes) -> None:
+        """Take over what the call with these arguments had noted; FormatError for what is no note."""
         ...
 
 
@@ -131,17 +183,26 @@ OnStep = Callable[[int, "Tensor", "Tensor"], None]
 
 
 class Sampler(Protocol):
-    """Integrates from ``sigmas[0]`` to ``sigmas[-1]``; a plain function."""
+    """Integrates from ``sigmas[0]`` to ``sigmas[-1]``; a plain function. ``rng`` belongs to the CPU."""
 
     def __call__(
         self, denoise: Denoise, latents: Tensor, sigmas: Tensor, rng: Generator, on_step: OnStep
     ) -> Tensor: ...
 
 
-class Schedule(Protocol):
-    """``steps`` + 1 sigmas from about 1 down to 0, float64; a plain function."""
+def forwards(count: int) -> Callable[[Function], Function]:
+    """Marks a sampler that asks the model ``count`` times a step; plans read it from the source."""
 
-    def __call__(self, steps: int, shift: float) -> Tensor: ...
+    def marked(function: Function) -> Function:
+        return function
+
+    return marked
+
+
+class Schedule(Protocol):
+    """``steps`` + 1 sigmas from about 1 to 0; a plain function, best without torch: plans ask it, too."""
+
+    def __call__(self, steps: int, shift: float) -> Sequence[float]: ...
 
 
 class Source(Protocol):
@@ -149,6 +210,17 @@ class Source(Protocol):
 
     def __call__(self, reference: str, into: Path, progress: Progress) -> Path:
         """Bring the file to disk and return where it lies; ``into`` is a folder for what must be copied."""
+        ...
+
+
+class Expander(Protocol):
+    """Adds to a prompt what its writer left out; a plain function from plain text to plain text."""
+
+    def __call__(self, text: str, seed: int, brief: str, model: Path | None) -> str:
+        """The longer text, the same for the same seed; whoever calls checks that it keeps the prompt's words.
+
+        ``brief`` is the bundle's SYSTEM, "" for none; ``model`` is the bundle's EXPANDER, None for none.
+        """
         ...
 
 
@@ -187,6 +259,19 @@ class Adapter:
     def serves(self, role: str) -> bool:
         """Whether the expert ``role`` is to be changed by it."""
         return self.role in ("", role)
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter that a request brings along, for the expert ``role`` or, with "", for all of them.
+
+    The store has its bytes under ``digest``; ``origin`` is its file's name, for people.
+    """
+
+    role: str
+    scale: float
+    digest: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +316,23 @@ class GenerationRequest:
     decoder: str
     #: (channels, frames, height, width)
     latent_shape: tuple[int, int, int, int]
+    #: Applied after the bundle's own adapters, in this order.
+    lora: tuple[Lora, ...] = ()
     #: What was changed to fit the model, for people.
     notes: tuple[str, ...] = ()
+    #: Guidance is used at sigmas from ``guidance_start`` down to ``guidance_end``.
+    guidance_start: float = 1.0
+    guidance_end: float = 0.0
+    #: 0..1: how far the guided prediction gets the spread of the conditional one.
+    guidance_rescale: float = 0.0
+    #: A step cache with its options, or "none".
+    cache: str = "none"
+    #: How the noise of the frames hangs together, with its options; "iid" is not at all.
+    noise: str = "iid"
+    #: How much attention across frames is strengthened; 0 is not.
+    cross_frame: float = 0.0
+    #: 0..1: how far still areas are smoothed in time after decoding.
+    flicker: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

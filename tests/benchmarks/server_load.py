@@ -1,8 +1,9 @@
-"""What clients cost a generation: ``python -m tests.benchmarks.server_load [--rounds 3] [--steps 300]``.
+"""What clients cost a generation: ``python -m tests.benchmarks.server_load [--rounds 3] [--seconds 15]``.
 
-The same video is made alone and while 500 clients poll, as often as the server tells them to, and 50 follow
-its events. Printed are the ratio of the times that a step takes, in one run; the latency of
-a status call on loopback; and what the server's memory does over 10,000 requests.
+While a video is made, 500 clients come that poll, as often as the server tells them to, and 50 that follow
+its events. Printed are the ratio of the times that a step takes with them and before them, in one run; the
+latency of a status call on loopback; the processors' share that server and clients take, since these run on
+the same machine and slow the video, too; and what the server's memory does over 10,000 requests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import re
 import sys
 import tempfile
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -57,10 +60,10 @@ class Connection:
         self._writer.close()
 
 
-async def order(port: int, steps: int, seed: int) -> str:
-    """The id of a video of so many steps."""
+async def order(port: int, **settings: object) -> str:
+    """The id of a video with these settings."""
     connection = await Connection.open(port)
-    sent = {"model": "wan-toy", "prompt": "a red ball", "num_inference_steps": steps, "seed": seed}
+    sent = {"model": "wan-toy", "prompt": "a red ball", "seed": 7} | settings
     _, answer = await connection.ask("/v1/videos", json.dumps(sent).encode())
     connection.close()
     return str(json.loads(answer)["id"])
@@ -70,38 +73,77 @@ async def poll(port: int, video_id: str, delay_s: float, latencies: list[float])
     """Ask for the video's state until it is over, as often as the official client does."""
     await asyncio.sleep(delay_s)
     connection = await Connection.open(port)
-    while True:
-        begun = time.perf_counter()
-        head, body = await connection.ask(f"/v1/videos/{video_id}")
-        latencies.append(time.perf_counter() - begun)
-        if b'"status":"queued"' not in body and b'"status":"in_progress"' not in body:
-            connection.close()
-            return
-        after = _POLL.search(head)
-        await asyncio.sleep(int(after[1]) / 1000 if after else 1.0)
+    with closing(connection):
+        while True:
+            begun = time.perf_counter()
+            head, body = await connection.ask(f"/v1/videos/{video_id}")
+            latencies.append(time.perf_counter() - begun)
+            assert b'"status":"queued"' in body or b'"status":"in_progress"' in body
+            after = _POLL.search(head)
+            await asyncio.sleep(int(after[1]) / 1000 if after else 1.0)
 
 
-async def follow(port: int, video_id: str) -> float:
-    """Seconds of a step of the video, between the first that its events tell of and the last."""
+async def follow(port: int, video_id: str, delay_s: float, heard: list[tuple[float, int]]) -> None:
+    """Add when each step was heard of that the video's events tell of, until it is over."""
+    await asyncio.sleep(delay_s)
     connection = await Connection.open(port)
     connection.send(f"/v1/videos/{video_id}/events")
-    heard: list[tuple[float, int]] = []
-    while line := await connection.line():
-        if line.startswith(b"data: ") and b'"phase":"denoise"' in line and b'"object"' not in line:
-            heard.append((time.perf_counter(), int(json.loads(line[6:])["step"])))
+    with closing(connection):
+        while line := await connection.line():
+            if line.startswith(b"data: ") and b'"phase":"denoise"' in line and b'"object"' not in line:
+                heard.append((time.perf_counter(), int(json.loads(line[6:])["step"])))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some seconds of a video: how long a step took, and the processors' seconds a second."""
+
+    step_s: float
+    server: float
+    clients: float
+
+
+async def window(server: Served, heard: list[tuple[float, int]], seconds: float) -> Window:
+    first, begun = len(heard), time.perf_counter()
+    server_s, clients_s = processor_s(server), time.process_time()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - begun
+    (since, step), (until, last) = heard[first], heard[-1]
+    return Window(
+        (until - since) / (last - step),
+        (processor_s(server) - server_s) / elapsed,
+        (time.process_time() - clients_s) / elapsed,
+    )
+
+
+async def compared(
+    server: Served, options: argparse.Namespace, latencies: list[float]
+) -> tuple[Window, Window]:
+    """One video before the clients come and while they are there."""
+    video_id = await order(
+        server.port, num_inference_steps=1000, size=options.size, num_frames=options.frames
+    )
+    heard = list[tuple[float, int]]()
+    clients = [asyncio.create_task(follow(server.port, video_id, 0.0, heard))]
+    while len(heard) < 5:
+        await asyncio.sleep(0.1)
+    alone = await window(server, heard, options.seconds)
+    for index in range(options.polling):
+        delay_s = options.arrival * index / options.polling
+        clients.append(asyncio.create_task(poll(server.port, video_id, delay_s, latencies)))
+    for index in range(options.following):
+        delay_s = options.arrival * index / options.following
+        clients.append(asyncio.create_task(follow(server.port, video_id, delay_s, [])))
+    await asyncio.sleep(options.arrival)
+    loaded = await window(server, heard, options.seconds)
+    assert not any(client.done() for client in clients), "the video was over too soon: ask for more frames"
+    for client in clients:
+        client.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    connection = await Connection.open(server.port)
+    await connection.ask(f"/v1/videos/{video_id}/cancel", b"{}")
     connection.close()
-    (begun, first), (ended, last) = heard[0], heard[-1]
-    return (ended - begun) / max(1, last - first)
-
-
-async def made(port: int, steps: int, seed: int, polling: int, following: int) -> tuple[float, list[float]]:
-    """Seconds of a step of a video with so many clients beside, and how long each status call took."""
-    video_id, latencies = await order(port, steps, seed), list[float]()
-    polls = [poll(port, video_id, index / 100, latencies) for index in range(polling)]
-    follows = [follow(port, video_id) for _ in range(max(1, following))]
-    seconds, *_ = await asyncio.gather(*follows, *polls)
-    assert seconds is not None
-    return seconds, latencies
+    return alone, loaded
 
 
 async def status_calls(port: int, video_id: str, count: int) -> None:
@@ -141,7 +183,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--arrival", type=float, default=10.0, help="seconds within which the clients come")
+    parser.add_argument("--size", default="64x64")
+    parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--polling", type=int, default=500)
     parser.add_argument("--following", type=int, default=50)
     parser.add_argument("--requests", type=int, default=10_000)
@@ -157,23 +202,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(server: Served, options: argparse.Namespace) -> None:
-    asyncio.run(made(server.port, 4, 0, 0, 0))  # the worker starts, and the prompt is encoded
     ratios, latencies = [], list[float]()
-    for index in range(options.rounds):
-        alone, _ = asyncio.run(made(server.port, options.steps, index, 0, 0))
-        loaded, calls = asyncio.run(
-            made(server.port, options.steps, index, options.polling, options.following)
-        )
-        ratios.append(loaded / alone)
-        latencies += calls
+    for _ in range(options.rounds):
+        alone, loaded = asyncio.run(compared(server, options, latencies))
+        ratios.append(loaded.step_s / alone.step_s)
         say(
-            f"a step takes {1000 * alone:.1f} ms alone, {1000 * loaded:.1f} ms with clients: "
-            f"ratio {ratios[-1]:.3f}; {len(calls)} calls"
+            f"a step takes {1000 * alone.step_s:.1f} ms alone, {1000 * loaded.step_s:.1f} ms with clients: "
+            f"ratio {ratios[-1]:.3f}; the server takes {100 * loaded.server:.1f} % of a processor "
+            f"(alone {100 * alone.server:.1f} %), the clients {100 * loaded.clients:.1f} %"
         )
-    say(f"slowdown, median of {options.rounds}: {median(ratios):.3f}")
+    say(f"slowdown, median of {options.rounds}: {median(ratios):.3f}; {len(latencies)} status calls")
     shown = [f"p{100 * share:g} {1000 * percentile(latencies, share):.1f} ms" for share in (0.5, 0.9, 0.99)]
     say(f"status call: {', '.join(shown)}")
-    video_id = asyncio.run(order(server.port, 1, 0))
+    video_id = asyncio.run(order(server.port, num_inference_steps=1))
     for asked in (options.requests // 10, options.requests - options.requests // 10):
         before, used_s = memory_bytes(server), processor_s(server)
         asyncio.run(status_calls(server.port, video_id, asked))

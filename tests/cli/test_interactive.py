@@ -50,6 +50,7 @@ def test_bad_words_are_answered_and_change_nothing(prompt: Terminal) -> None:
         "/set stpes 3": "did you mean 'steps'?",
         "/set seconds soon": "not a valid float",
         "/set seconds inf": "seconds must be above 0",
+        "/set lora none.safetensors": "no such file",
         "/set __class__ 1": "unknown parameter",
         "/show ../../etc/passwd": "to show, not",
         "/show everything": "to show, not",

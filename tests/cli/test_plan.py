@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import done, refused, wanrun
+from tests.modelfile.files import lora, save
 from tests.runtime.machines import keep
 from wanrun.cli.plan import duration
 from wanrun.runtime import machine
@@ -43,6 +44,20 @@ def test_a_run_can_be_planned_only(home: Path) -> None:
     assert plan.splitlines()[:-1] == run.splitlines()[:-1]  # what is free changes by itself
     assert done("run", "wan-toy", "--plan").startswith("PHASE")
     assert not (home / "runs").exists()
+
+
+def test_a_lora_is_planned_with_its_expert(tmp_path: Path) -> None:
+    attention = {name: shape for name, shape in lora(256, layers=4, rank=64).items() if "attn" in name}
+    path = save(tmp_path / "style.safetensors", attention)
+    words = ("plan", "wan-toy", "--json", "--precision", "fp32")
+    plain, adapted = json.loads(done(*words)), json.loads(done(*words, "--lora", f"low_noise={path}"))
+    added = {
+        then["name"]: then["memory"] - now["memory"]
+        for now, then in zip(plain["phases"], adapted["phases"], strict=True)
+    }
+    assert added == dict.fromkeys(added, 0) | {"low_noise": 4 * (4 * 2 * 64 * 256 + 4)}
+    assert "no such file" in refused("plan", "wan-toy", "--lora", "none.safetensors")
+    assert "for high_noise or low_noise" in refused("plan", "wan-toy", "--lora", f"vae={path}")
 
 
 def test_a_run_that_does_not_fit_never_starts(

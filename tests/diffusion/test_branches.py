@@ -127,16 +127,17 @@ def test_an_expert_is_gone_before_the_next_one_is_opened(tmp_path: Path) -> None
 
 
 def test_a_walk_sees_every_block_and_may_leave_some_out(experts: Experts) -> None:
-    latents, (context, _) = inputs()
+    latents, contexts = inputs()
     assert isinstance(experts, BlockDenoiser)
-    seen: list[tuple[int, torch.Size]] = []
+    seen: list[tuple[int, int, torch.Size]] = []
 
     def all_of_them(x: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], time: Tensor) -> Tensor:
-        seen.append((len(blocks), time.shape))
+        seen.append((len(x), len(blocks), time.shape))
         return straight(x, blocks, time)
 
-    whole = experts.velocity(latents, 900.0, context)
-    assert torch.equal(experts.walked(latents, 900.0, context, None, all_of_them), whole)
-    assert seen == [(4, torch.Size([1, 1, 256]))]
-    shorter = experts.walked(latents, 900.0, context, None, lambda x, blocks, time: blocks[0](x))
-    assert not torch.equal(shorter, whole)
+    whole = experts.velocities(latents, 900.0, contexts)
+    walked = experts.walked(latents, 900.0, contexts, None, all_of_them)
+    assert all(map(torch.equal, walked, whole))
+    assert seen == [(2, 4, torch.Size([2, 1, 256]))]
+    shorter = experts.walked(latents, 900.0, contexts[:1], None, lambda x, blocks, time: blocks[0](x))
+    assert not torch.equal(shorter[0], whole[0])

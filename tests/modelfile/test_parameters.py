@@ -28,6 +28,9 @@ from wanrun.modelfile.parameters import PARAMETERS, Value, format_parameter, par
         ("schedule", "custom:1,0.9,0.4,0", "custom:1,0.9,0.4,0"),
         ("Precision", "BF16", "bf16"),
         ("decoder", "tiny", "tiny"),
+        ("cache", "EasyCache:threshold=0.1", "easycache:threshold=0.1"),
+        ("magcache", "1, 0.99,.98", "1,0.99,.98"),
+        ("teacache", "-5784.5,2.4e3", "-5784.5,2.4e3"),
     ],
 )
 def test_values(name: str, text: str, value: Value) -> None:
@@ -55,6 +58,10 @@ def test_values(name: str, text: str, value: Value) -> None:
         ("guidance", "1e999", "a number from 0 to 50"),
         ("guidance", "50.01", "from 0 to 50"),
         ("boundary", "1.0001", "from 0 to 1"),
+        ("guidance_rescale", "1.1", "from 0 to 1"),
+        ("magcache", "1,nan", "numbers with commas"),
+        ("magcache", "1,,1", "numbers with commas"),
+        ("magcache", ",".join(["1"] * 129), "at most 128"),
         ("seed", str(2**32), f"from 0 to {2**32 - 1}"),
         ("seed", "-1", "from 0"),
         ("precision", "fp16", "one of fp32, bf16, int8, auto"),
@@ -87,4 +94,4 @@ def test_every_parameter_says_what_it_is() -> None:
     for name, parameter in PARAMETERS.items():
         assert parameter.name == name
         assert parameter.help
-        assert parameter.kind in ("integer", "number", "size", "name", "plugin")
+        assert parameter.kind in ("integer", "number", "size", "name", "plugin", "numbers")

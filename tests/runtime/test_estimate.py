@@ -40,7 +40,7 @@ def estimator(bundle: Bundle, limit: int) -> Estimator:
 
 
 def test_parts_are_read_from_headers(toy: Bundle) -> None:
-    parts = estimator(toy, GB).read("vae", "bf16")
+    parts = estimator(toy, GB).read(request(toy), "bf16")
     high, low = parts.experts
     assert (high.role, low.role) == ("high_noise", "low_noise")
     assert (high.width, high.ffn_width, high.layers) == (256, 1024, 4)
@@ -59,8 +59,8 @@ def test_parts_are_read_from_headers(toy: Bundle) -> None:
 def test_adapters_are_counted_with_their_expert(toy: Bundle, tmp_path: Path) -> None:
     path = save(tmp_path / "lora.safetensors", lora(256, layers=4, rank=8))
     adapter = Adapter("low_noise", 1.0, Component("adapter", path, "", path.stat().st_size, path.name))
-    plain = estimator(toy, GB).read("vae", "bf16").experts
-    high, low = estimator(replace(toy, adapters=(adapter,)), GB).read("vae", "bf16").experts
+    plain = estimator(toy, GB).read(request(toy), "bf16").experts
+    high, low = estimator(replace(toy, adapters=(adapter,)), GB).read(request(toy), "bf16").experts
     elements = 4 * (8 * (256 + 256) + 2 * 8 * (256 + 512) + 3)
     assert high == plain[0]
     assert low.adapter_elements == elements
@@ -70,17 +70,17 @@ def test_adapters_are_counted_with_their_expert(toy: Bundle, tmp_path: Path) -> 
 
 
 def test_a_mix_makes_experts_smaller_without_a_file(toy: Bundle) -> None:
-    now, then = (estimator(toy, GB).read("vae", "bf16", mix).experts[0] for mix in (None, "Q4_K_M"))
+    now, then = (estimator(toy, GB).read(request(toy), "bf16", mix).experts[0] for mix in (None, "Q4_K_M"))
     assert set(then.packed) == {"Q4_K", "Q6_K"}
     assert sum(then.packed.values()) == sum(now.packed.values())
     assert then.stored.kept_bytes < 0.75 * now.stored.kept_bytes
 
 
 def test_plain_matrices_are_copied_unless_they_are_what_is_wanted(toy: Bundle) -> None:
-    floats = estimator(toy, GB).read("vae", "bf16", "F16").experts[0]
+    floats = estimator(toy, GB).read(request(toy), "bf16", "F16").experts[0]
     assert floats.packed == {}
     assert floats.stored.copied_bytes > 2 * 4 * (8 * 256 * 256 + 2 * 256 * 1024)
-    same = estimator(toy, GB).read("vae", "bf16", "BF16").experts[0]
+    same = estimator(toy, GB).read(request(toy), "bf16", "BF16").experts[0]
     assert same.stored.copied_bytes < floats.stored.copied_bytes / 2
 
 
@@ -93,6 +93,18 @@ def test_evaluations_are_divided_at_the_boundary(toy: Bundle) -> None:
     assert evaluations(replace(asked, guidance_high=1.0)) == (high // 2, low)
     assert evaluations(replace(asked, boundary=None)) == (40,)
     assert evaluations(replace(asked, boundary=0.0))[1] == 0
+
+
+def test_evaluations_are_the_samplers_and_the_schedules(toy: Bundle) -> None:
+    """Heun asks again about the end of every step but the last; a list decides which expert is asked."""
+    asked = replace(resolve(toy, "x", {"schedule": "linear", "guidance": 1.0}), boundary=None)
+    assert evaluations(asked) == (20,)
+    assert evaluations(replace(asked, sampler="heun")) == (39,)
+    written = resolve(toy, "x", {"schedule": "custom:1,0.9,0.8,0", "sampler": "euler", "guidance": 1.0})
+    assert written.steps == 3
+    assert "20 steps become 3" in written.notes[-1]
+    assert evaluations(written) == (2, 1)
+    assert evaluations(replace(written, sampler="heun")) == (3, 2)
 
 
 def test_known_prompts_need_no_encoder(toy: Bundle, home: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.runtime import runs
-from wanrun.types import Adapter, Bundle, Component, GenerationRequest
+from wanrun.types import Adapter, Bundle, Component, GenerationRequest, Lora
 
 REQUEST = GenerationRequest(
     "a ball", "", 64, 64, 17, 16, 4, 3.0, 0.875, "unipc", "unipc", 4.0, 4.0, 7, "auto", "vae",
-    (16, 5, 8, 8), ("rounded",),
+    (16, 5, 8, 8), (Lora("low_noise", 0.5, "sha256:" + "3" * 64, "style"),), ("rounded",),
 )  # fmt: skip
 BUNDLE = Bundle("toy", {"vae": Component("vae", Path("vae"), "sha256:" + "0" * 64, 3, "vae")})
 

@@ -8,12 +8,14 @@ from typing import Self
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import Tensor
 
 from wanrun.errors import InvalidRequest
 from wanrun.sampling import schedules, unipc
-from wanrun.sampling.guidance import guided
+from wanrun.sampling.guidance import Guidance, guided
 from wanrun.sampling.noise import initial_noise
+from wanrun.sampling.trajectory import tensor
 
 POSITIVE, NEGATIVE = torch.full((3, 8), 2.0), torch.full((5, 8), -1.0)
 LATENTS = torch.ones(2, 1, 2, 2)
@@ -42,18 +44,18 @@ class Linear:
 
 
 def test_formula() -> None:
-    denoise = guided(Linear(), POSITIVE, NEGATIVE, 4.0, 3.0, None)
+    denoise = guided(Linear(), POSITIVE, NEGATIVE, Guidance(4.0, 3.0, None))
     assert torch.equal(denoise(LATENTS, 10.0), torch.full_like(LATENTS, -1 + 4 * (2 - -1)))
 
 
 @pytest.mark.parametrize(("timestep", "expected"), [(999.0, 11.0), (875.0, 11.0), (874.99, 8.0), (0.0, 8.0)])
 def test_the_scale_changes_with_the_expert(timestep: float, expected: float) -> None:
-    denoise = guided(Linear(), POSITIVE, NEGATIVE, 4.0, 3.0, 0.875)
+    denoise = guided(Linear(), POSITIVE, NEGATIVE, Guidance(4.0, 3.0, 0.875))
     assert torch.equal(denoise(LATENTS, timestep), torch.full_like(LATENTS, expected))
 
 
 def test_a_dense_model_has_one_scale() -> None:
-    denoise = guided(Linear(), POSITIVE, NEGATIVE, 5.0, 1.0, None)
+    denoise = guided(Linear(), POSITIVE, NEGATIVE, Guidance(5.0, 1.0, None))
     assert denoise(LATENTS, 0.0).mean().item() == denoise(LATENTS, 1000.0).mean().item() == 14.0
 
 
@@ -64,8 +66,8 @@ def test_a_dense_model_has_one_scale() -> None:
 def test_passes_of_a_whole_run(high: float, low: float, passes: int) -> None:
     """26 of the 40 official steps at shift 12 are the high expert's; a scale of 1 needs one pass a step."""
     denoiser = Linear()
-    denoise = guided(denoiser, POSITIVE, NEGATIVE, high, low, 0.875)
-    sigmas = schedules.unipc(40, 12.0)
+    denoise = guided(denoiser, POSITIVE, NEGATIVE, Guidance(high, low, 0.875))
+    sigmas = tensor(schedules.unipc(40, 12.0))
     unipc.sample(denoise, initial_noise((2, 1, 2, 2), 0), sigmas, torch.Generator(), lambda *step: None)
     assert len(denoiser.calls) == passes
 
@@ -73,16 +75,16 @@ def test_passes_of_a_whole_run(high: float, low: float, passes: int) -> None:
 def test_conditional_pass_comes_first_and_both_see_the_condition() -> None:
     denoiser = Linear()
     condition = torch.ones_like(LATENTS)
-    result = guided(denoiser, POSITIVE, NEGATIVE, 2.0, 2.0, None, condition)(LATENTS, 500.0)
+    result = guided(denoiser, POSITIVE, NEGATIVE, Guidance(2.0, 2.0, None), condition)(LATENTS, 500.0)
     assert [(timestep, context) for timestep, context, _ in denoiser.calls] == [(500.0, 2.0), (500.0, -1.0)]
     assert all(seen is condition for _, _, seen in denoiser.calls)
     assert torch.equal(result, torch.full_like(LATENTS, 6.0))
 
 
 def test_no_negative_context_is_needed_at_scale_1() -> None:
-    denoise = guided(Linear(), POSITIVE, None, 1.0, 1.0, 0.875)
+    denoise = guided(Linear(), POSITIVE, None, Guidance(1.0, 1.0, 0.875))
     assert torch.equal(denoise(LATENTS, 900.0), 2 * LATENTS)
-    assert torch.equal(guided(Linear(), POSITIVE, None, 1.0, 7.0, None)(LATENTS, 1.0), 2 * LATENTS)
+    assert torch.equal(guided(Linear(), POSITIVE, None, Guidance(1.0, 7.0, None))(LATENTS, 1.0), 2 * LATENTS)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,31 @@ def test_a_scale_without_its_negative_context_is_refused(
     high: float, low: float, boundary: float | None, named: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=named):
-        guided(Linear(), POSITIVE, None, high, low, boundary)
+        guided(Linear(), POSITIVE, None, Guidance(high, low, boundary))
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_a_scale_that_is_not_a_number_is_refused(scale: float) -> None:
     with pytest.raises(InvalidRequest, match="guidance_low must be a number"):
-        guided(Linear(), POSITIVE, NEGATIVE, 4.0, scale, 0.875)
+        guided(Linear(), POSITIVE, NEGATIVE, Guidance(4.0, scale, 0.875))
+
+
+@pytest.mark.parametrize(
+    ("timestep", "guided_there"), [(1000.0, False), (900.0, True), (500.0, True), (199.0, False)]
+)
+def test_guidance_keeps_to_its_interval(timestep: float, guided_there: bool) -> None:
+    denoiser = Linear()
+    guidance = Guidance(4.0, 3.0, 0.875, start=0.95, end=0.2)
+    result = guided(denoiser, POSITIVE, NEGATIVE, guidance)(LATENTS, timestep)
+    assert len(denoiser.calls) == 1 + guided_there
+    assert (result.mean().item() == 2.0) != guided_there
+
+
+@pytest.mark.parametrize("amount", [0.3, 1.0])
+def test_rescaling_equals_diffusers(amount: float) -> None:
+    conditional, unconditional = torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(2))
+    ours = Guidance(5.0, 5.0, None, rescale=amount).combine(conditional, unconditional, 500.0)
+    plain = Guidance(5.0, 5.0, None).combine(conditional, unconditional, 500.0)
+    theirs = rescale_noise_cfg(plain[None], conditional[None], amount)[0]
+    assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(ours, plain)

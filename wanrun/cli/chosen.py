@@ -11,7 +11,10 @@ from wanrun.cli.plan import SOME_PROMPT
 from wanrun.errors import InvalidRequest
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter, parse_parameter
 from wanrun.request import resolve
-from wanrun.types import Bundle
+from wanrun.store import loras
+from wanrun.store.creation import quiet
+from wanrun.store.store import open_store
+from wanrun.types import Bundle, Lora
 
 #: The last of them that is chosen counts.
 _EITHER = {"frames": "seconds", "seconds": "frames"}
@@ -45,10 +48,8 @@ class Chosen:
         values = {"negative": self._bundle.negative, **self._bundle.parameters, **self.asked}
         if "seconds" in values:
             values.pop("frames", None)
-        order = [*PARAMETERS, "seconds", "negative"]
-        return [
-            (name, format_parameter(values[name])) for name in order if values.get(name) not in (None, "")
-        ]
+        order = [*PARAMETERS, "seconds", "negative", "lora"]
+        return [(name, _shown(values[name])) for name in order if values.get(name) not in (None, "")]
 
     def _resized(self, side: str, text: str) -> Any:
         width, height = self.asked.get("size", self._bundle.parameters["size"])
@@ -57,10 +58,18 @@ class Chosen:
 
 def _key(name: str) -> str:
     key = name.lower().replace("-", "_").removesuffix("_prompt")
-    return key if key in ("negative", "seconds", *_SIDES) else find_parameter(key).name
+    return key if key in ("negative", "seconds", "lora", *_SIDES) else find_parameter(key).name
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple) and isinstance(value[0], Lora):
+        return " ".join(f"{lora.role}={lora.origin}:{lora.scale:g}".removeprefix("=") for lora in value)
+    return format_parameter(value)
 
 
 def _value(key: str, text: str) -> Any:
+    if key == "lora":
+        return loras.bring(open_store(), map(loras.parse, text.split()), quiet)
     if key == "negative":
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if key == "seconds":

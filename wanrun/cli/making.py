@@ -42,7 +42,7 @@ def make(bundle: Bundle, prompt: str, asked: Mapping[str, Any], way: Way, starte
     tell_notes(request)
     video = Video(bundle, request, way.output, way.file_format)
     here = way.device is not None or way.memory is not None
-    if not here and remote.can_make(video, prompt) and remote.serves(bundle):
+    if not here and remote.can_make(video, prompt) and remote.serves(bundle, request.lora):
         remote.make(prompt, asked, video, way.as_json, started)
     else:
         make_here(bundle, request, way, started)

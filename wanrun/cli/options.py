@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -49,10 +49,17 @@ def request_options(function: Function) -> Function:
         parameters("size", "frames"),
         click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames"),
         parameters(
-            *("fps", "steps", "guidance", "guidance_high", "guidance_low", "sampler", "schedule"),
-            *("shift", "boundary", "seed", "precision", "decoder"),
+            *("fps", "steps", "guidance", "guidance_high", "guidance_low", "guidance_start", "guidance_end"),
+            *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame"),
+            *("shift", "boundary", "seed", "precision", "decoder", "flicker"),
         ),
         click.option("--negative", metavar="TEXT", help="what the video must not show"),
+        click.option(
+            "--lora",
+            multiple=True,
+            metavar="[EXPERT=]FILE[:SCALE]",
+            help="a LoRA for this video, such as high_noise=style.safetensors:0.8; may repeat",
+        ),
         click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu"),
         click.option(
             "--memory",
@@ -64,6 +71,18 @@ def request_options(function: Function) -> Function:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+def with_loras(asked: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
+    """``asked`` with the LoRAs of ``--lora`` in the store; raises as ``wanrun.store.loras.bring``."""
+    if not asked.get("lora"):
+        return {**asked, "lora": None}
+    from wanrun.cli.progress import shown
+    from wanrun.store import loras
+    from wanrun.store.store import open_store
+
+    with shown(quiet=quiet) as progress:
+        return {**asked, "lora": loras.bring(open_store(), map(loras.parse, asked["lora"]), progress)}
 
 
 def parameters(*names: str) -> Callable[[Function], Function]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wanrun import settings
-from wanrun.cli.options import request_options
+from wanrun.cli.options import request_options, with_loras
 from wanrun.cli.tables import table
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.types import Bundle, GenerationRequest
@@ -38,7 +38,7 @@ def plan(
     from wanrun.request import resolve
 
     bundle = load(model)
-    request = resolve(bundle, prompt or SOME_PROMPT, asked)
+    request = resolve(bundle, prompt or SOME_PROMPT, with_loras(asked, as_json))
     for note in request.notes:
         click.echo(f"Note: {note}", err=True)
     show_plan(bundle, request, device or settings.get("device"), memory, as_json)

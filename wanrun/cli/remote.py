@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,10 +15,9 @@ from wanrun.cli.progress import shown
 from wanrun.cli.saving import Video, tell
 from wanrun.errors import InvalidRequest, OutOfMemoryBudget, WanrunError
 from wanrun.modelfile.parameters import format_parameter
-from wanrun.store.durable import store_errors, write_file
 from wanrun.store.names import parse_name
 from wanrun.store.store import open_store
-from wanrun.types import Bundle, GenerationRequest, Progress
+from wanrun.types import Bundle, GenerationRequest, Lora, Progress
 from wanrun.video.destination import destination
 
 if TYPE_CHECKING:
@@ -40,8 +38,8 @@ _WORDS = {
 _GUIDANCE = ("guidance", "guidance_high", "guidance_low")
 
 
-def serves(bundle: Bundle) -> bool:
-    """Whether a server of this version answers at WANRUN_HOST that has the same model, byte for byte."""
+def serves(bundle: Bundle, loras: Sequence[Lora] = ()) -> bool:
+    """Whether a server of this version answers at WANRUN_HOST that has the same files, byte for byte."""
     if not _listens():
         return False
     import httpx
@@ -51,10 +49,11 @@ def serves(bundle: Bundle) -> bool:
     try:
         with connected(httpx.Timeout(_ANSWER_S)) as client:
             version, tags = client.get("/api/version"), client.get("/api/tags")
+            brought = all(client.has(f"/api/blobs/{lora.digest}") for lora in loras)
     except WanrunError:
         return False
     models = tags.get("models") if isinstance(tags, dict) else None
-    if version != {"version": __version__} or not isinstance(models, list):
+    if version != {"version": __version__} or not isinstance(models, list) or not brought:
         return False
     name = parse_name(bundle.name)
     own = (str(name), open_store().manifest(name).digest.hex)
@@ -78,8 +77,12 @@ def make(prompt: str, asked: Mapping[str, Any], video: Video, as_json: bool, sta
     from wanrun.cli.client import connected
 
     wanted = destination(video.path, video.file_format)
-    chosen = {name: _plain(value) for name, value in asked.items() if value is not None}
+    chosen = {name: _plain(value) for name, value in asked.items() if value is not None and name != "lora"}
     chosen["seed"] = video.request.seed
+    chosen["lora"] = [
+        {"name": lora.digest, "role": lora.role, "scale": lora.scale, "title": lora.origin}
+        for lora in video.request.lora
+    ]
     with connected() as client:
         _plan(client, {"model": video.bundle.name, "prompt": prompt, "options": chosen}, as_json)
         order = _order(chosen, video.request) | {"model": video.bundle.name, "prompt": prompt}
@@ -90,7 +93,7 @@ def make(prompt: str, asked: Mapping[str, Any], video: Video, as_json: bool, sta
                 click.echo(f"Note: videos that wait before this one: {before}", err=True)
             with shown(quiet=as_json) as progress:
                 _follow(client, job["id"], video.request, progress)
-            _write(wanted.path, client.file(f"/v1/videos/{job['id']}/content"))
+            client.save(f"/v1/videos/{job['id']}/content", wanted.path)
         described = client.get(f"/v1/videos/{job['id']}/provenance") if as_json else None
     tell(wanted.path, video.request, described, started)
 
@@ -118,7 +121,11 @@ def _order(chosen: Mapping[str, Any], request: GenerationRequest) -> dict[str, A
 def _plan(client: Client, asked: dict[str, Any], quiet: bool) -> None:
     """Print what the video takes; OutOfMemoryBudget when the server has not so much."""
     try:
-        planned = client.post("/api/plan", asked)
+        for planned in client.lines("/api/plan", asked | {"stream": True}):
+            if planned.get("status") and not quiet:
+                click.echo(
+                    f"The server is {planned['status']}; it happens once and takes some seconds.", err=True
+                )
     except InvalidRequest:
         raise
     except WanrunError as error:
@@ -193,8 +200,3 @@ class _Phases:
     def _end(self, phase: str) -> None:
         total = self._open.pop(phase)
         self._progress(phase, total, total)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with store_errors(f"could not write {path}"):
-        write_file(path, data)

@@ -11,7 +11,7 @@ import click
 
 from wanrun import load, settings
 from wanrun.cli.making import Way, make, make_here, tell_notes
-from wanrun.cli.options import request_options
+from wanrun.cli.options import request_options, with_loras
 from wanrun.cli.plan import SOME_PROMPT, show_plan
 from wanrun.cli.saving import FORMATS
 from wanrun.errors import InvalidRequest
@@ -65,6 +65,7 @@ def run(
         return
     if model is None:
         raise click.UsageError("say which model to use: wanrun run MODEL PROMPT")
+    asked = with_loras(asked, as_json)
     if only_plan:
         _plan(load(model), prompt or SOME_PROMPT, asked, way)
     elif prompt is None and sys.stdin.isatty():
@@ -90,7 +91,7 @@ def _ask(model: str, asked: dict[str, Any], way: Way) -> None:
 
 
 def _resumed(run_id: str, model: str | None, asked: dict[str, Any]) -> tuple[Run, Bundle, GenerationRequest]:
-    if model is not None or any(value is not None for value in asked.values()):
+    if model is not None or any(value not in (None, ()) for value in asked.values()):
         raise click.UsageError("--resume continues a run as it was begun: give no model, prompt or settings")
     kept = runs.find(settings.home(), run_id)
     bundle = load(runs.model(kept))

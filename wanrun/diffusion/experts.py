@@ -21,6 +21,7 @@ from wanrun.gguf.probe import Memory
 from wanrun.gguf.weights import open_weights
 from wanrun.types import Adapter, Resource
 from wanrun.wan.config import PATCH
+from wanrun.wan.crossframe import strengthen
 from wanrun.wan.devices import pick_device, pick_dtype
 from wanrun.wan.load import fuse_gelu, load_transformer
 from wanrun.wan.lora import adapt
@@ -52,9 +53,10 @@ class Experts(Resource):
         resident_bytes: int | None = None,
         adapters: Sequence[Adapter] = (),
         on_load: OnLoad | None = None,
+        cross_frame: float = 0.0,
     ) -> None:
         self._files, self._adapters = dict(files), tuple(adapters)
-        self._boundary = boundary
+        self._boundary, self._cross_frame = boundary, cross_frame
         self._device = pick_device(device)
         self._dtype = pick_dtype(precision, self._device)
         if precision == "int8" and torch.device(self._device).type != "cpu":
@@ -88,6 +90,8 @@ class Experts(Resource):
         fuse_gelu(model)
         if self._on_load is not None:
             self._on_load(role, model)
+        if self._cross_frame:
+            strengthen(model, self._cross_frame)
         if streamed:
             distribute(model, self._device, self._resident_bytes or 0)
         if self._compiled:
@@ -132,12 +136,12 @@ class Experts(Resource):
         self,
         latents: Tensor,
         timestep: float | Tensor,
-        context: Tensor,
+        contexts: Sequence[Tensor],
         condition: Tensor | None,
         walk: Walk,
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """See ``wanrun.types.BlockDenoiser``; raises as ``velocity``."""
-        return self._velocities(latents, timestep, [context], condition, walk)[0]
+        return self._velocities(latents, timestep, contexts, condition, walk)
 
     def velocities(
         self,
@@ -229,12 +233,14 @@ def load(
     resident_bytes: int | None = None,
     adapters: Sequence[Adapter] = (),
     on_load: OnLoad | None = None,
+    cross_frame: float = 0.0,
 ) -> Experts:
     """The experts in ``files`` by role; each is read when its first timestep comes, with its ``adapters``.
 
     ``resident_bytes`` may be spent on keeping what is needed at each step: on the CPU on matrices that stay
-    unpacked, none without it; elsewhere on blocks that stay on the device, all without it. Raises
-    InvalidRequest when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
+    unpacked, none without it; elsewhere on blocks that stay on the device, all without it.
+    ``cross_frame`` strengthens attention across frames (see ``wanrun.wan.crossframe``). Raises InvalidRequest
+    when the roles do not make a model, a mixture has no boundary, or the bytes are negative.
     """
     if resident_bytes is not None and resident_bytes < 0:
         raise InvalidRequest(f"resident_bytes is {resident_bytes}; give a number from 0, or None")
@@ -245,4 +251,4 @@ def load(
     if len(files) == 2 and boundary is None:
         raise InvalidRequest("two experts need the boundary at which they switch, such as 0.875")
     switch = boundary if len(files) == 2 else None
-    return Experts(files, switch, device, precision, resident_bytes, adapters, on_load)
+    return Experts(files, switch, device, precision, resident_bytes, adapters, on_load, cross_frame)

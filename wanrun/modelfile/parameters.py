@@ -26,7 +26,7 @@ class Parameter:
     """One parameter; ``low`` and ``high`` are inclusive unless ``above`` says that ``low`` itself is out."""
 
     name: str
-    kind: str  # "integer", "number", "size", "name" or "plugin" (a name with options)
+    kind: str  # "integer", "number", "size", "name", "plugin" (a name with options) or "numbers"
     help: str
     low: float = 0
     high: float = 0
@@ -41,6 +41,8 @@ class Parameter:
             return "one of " + ", ".join(self.choices)
         if self.kind == "plugin":
             return options.EXPECTS
+        if self.kind == "numbers":
+            return f"numbers with commas between them, at most {options.OPTIONS_LIMIT}"
         if self.kind == "name":
             return "a name of letters, digits, '+', '-', '.' and '_'"
         if self.kind == "size":
@@ -63,9 +65,18 @@ _ALL = (
     Parameter("guidance", "number", "classifier-free guidance scale; 1 is off", 0, 50),
     Parameter("guidance_high", "number", "guidance scale of the high-noise expert", 0, 50),
     Parameter("guidance_low", "number", "guidance scale of the low-noise expert", 0, 50),
+    Parameter("guidance_start", "number", "noise level from which on guidance is used", 0, 1, "sigma"),
+    Parameter("guidance_end", "number", "noise level below which guidance is not used", 0, 1, "sigma"),
+    Parameter("guidance_rescale", "number", "how far guidance keeps the spread; 0 is not at all", 0, 1),
+    Parameter("cache", "plugin", "step cache, with its options; none computes every step"),
+    Parameter("magcache", "numbers", "magnitude ratios of the cache magcache, one a step after the first"),
+    Parameter("teacache", "numbers", "coefficients of the cache teacache, the highest power first"),
+    Parameter("noise", "plugin", "how the frames' noise hangs together: iid, mixed or progressive"),
+    Parameter("cross_frame", "number", "how much attention across frames is strengthened; 0 is not", 0, 10),
     Parameter("seed", "integer", "seed of the noise", 0, 2**32 - 1),
     Parameter("precision", "name", "arithmetic of the model", choices=("fp32", "bf16", "int8", "auto")),
     Parameter("decoder", "name", "decoder plugin; in vae+tiny the second where memory fails the first"),
+    Parameter("flicker", "number", "how far still areas are smoothed in time; 0 is not at all", 0, 1),
 )
 
 #: Every parameter by name, in the order in which they are shown and printed.
@@ -123,12 +134,25 @@ def _name(text: str) -> str | None:
     return text.lower() if _NAME.fullmatch(text) else None
 
 
+def _numbers(text: str) -> str | None:
+    numbers = text.replace(" ", "").split(",")
+    finite = all(_number(each) is not None for each in numbers)
+    return ",".join(numbers) if finite and len(numbers) <= options.OPTIONS_LIMIT else None
+
+
 def _plugin(text: str) -> str:
     return str(options.parse(text))
 
 
 _PARSERS = MappingProxyType(
-    {"integer": _integer, "number": _number, "size": _size, "name": _name, "plugin": _plugin}
+    {
+        "integer": _integer,
+        "number": _number,
+        "numbers": _numbers,
+        "size": _size,
+        "name": _name,
+        "plugin": _plugin,
+    }
 )
 
 

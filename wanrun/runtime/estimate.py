@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wanrun import settings
+from wanrun import options, pipeline, plugins, settings
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.runtime import advice
 from wanrun.runtime.calibration import calibrated
@@ -16,6 +16,7 @@ from wanrun.runtime.parts import read_parts
 from wanrun.runtime.planner import Plan, plan
 from wanrun.runtime.remembered import text_encoder
 from wanrun.runtime.shapes import Job, Parts, arithmetic
+from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
@@ -36,7 +37,7 @@ class Estimator:
     def plan(self, request: GenerationRequest, parts: Parts | None = None) -> Plan:
         """The plan of ``request``, with other ``parts`` than the bundle's if they are given."""
         precision = self.machine.pick(request.precision)
-        parts = parts or self.read(request.decoder, precision)
+        parts = parts or self.read(request, precision)
         job = describe(self.bundle, request, precision)
         if not self.machine.device_bytes:
             return plan(parts, job, self.machine, self.limit)
@@ -44,10 +45,11 @@ class Estimator:
         device_limit = self.limit if self.told else int(self.machine.device_bytes)
         return plan(parts, job, self.machine, free_memory(), device_limit)
 
-    def read(self, decoder: str, precision: str, quant: str | None = None) -> Parts:
-        """The bundle's parts, with the experts as the mix ``quant`` would make them if one is named."""
+    def read(self, request: GenerationRequest, precision: str, quant: str | None = None) -> Parts:
+        """The parts that ``request`` uses, with the experts as the mix ``quant`` if one is named."""
         encoder = text_encoder(self.bundle.components["text_encoder"])
-        return read_parts(self.bundle, encoder, decoder, arithmetic(precision), quant)
+        adapted = with_loras(self.bundle, request.lora)
+        return read_parts(adapted, encoder, request.decoder, arithmetic(precision), quant)
 
     def check(self, request: GenerationRequest) -> Plan:
         """The plan of ``request``; OutOfMemoryBudget with the nearest settings that fit if it does not."""
@@ -65,7 +67,7 @@ class Estimator:
             other = changed(request, changes)
             key = other.decoder, changes.get("quant")
             if key not in read:
-                read[key] = self.read(other.decoder, precision, key[1])
+                read[key] = self.read(other, precision, key[1])
             return self.plan(other, read[key])
 
         return advice.nearest(self.bundle.name, request, "preview" in self.bundle.components, replan)
@@ -101,17 +103,18 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
 
 
 def evaluations(request: GenerationRequest) -> tuple[int, ...]:
-    """Forwards of each expert: one a step, and one more where a guidance scale is not 1.
+    """Forwards of each expert, at most: what the sampler asks for, twice where a guidance scale is not 1.
 
-    Steps are divided by the published schedules, σ' = sσ / (1 + (s − 1)σ) with σ evenly from 1 to 0.
+    A sampler that asks more than once a step asks again about the step's end, which is not asked about at 0.
     """
     twice = [1 + (scale != 1) for scale in (request.guidance_high, request.guidance_low)]
+    levels = pipeline.sigmas(request)[:-1]
+    again = plugins.signature("samplers", options.parse(request.sampler).name)
+    asked = levels + levels[1:] * ((again.forwards if again else 1) - 1)
     if request.boundary is None:
-        return (request.steps * twice[0],)
-    levels = [1 - index / request.steps for index in range(request.steps)]
-    shifted = [request.shift * level / (1 + (request.shift - 1) * level) for level in levels]
-    high = sum(level >= request.boundary for level in shifted)
-    return high * twice[0], (request.steps - high) * twice[1]
+        return (len(asked) * twice[0],)
+    high = sum(level >= request.boundary for level in asked)
+    return high * twice[0], (len(asked) - high) * twice[1]
 
 
 def changed(request: GenerationRequest, changes: Mapping[str, Any]) -> GenerationRequest:

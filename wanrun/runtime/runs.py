@@ -20,7 +20,7 @@ from typing import Any
 
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.store.durable import make_folder, store_errors, write_file
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.types import Bundle, GenerationRequest, Lora
 
 _ID = re.compile(r"[0-9a-f]{8}")
 _KEPT_S = 14 * 86_400.0
@@ -132,6 +132,7 @@ def parse_request(values: object, origin: str) -> GenerationRequest:
     if not isinstance(values, dict) or set(values) != names:
         raise InvalidRequest(f"{origin} was made by another version of wanrun: start it anew")
     lists = {name: tuple(values[name]) for name in ("latent_shape", "notes")}
+    lists["lora"] = tuple(Lora(**each) for each in values["lora"])
     return GenerationRequest(**{**values, **lists})
 
 

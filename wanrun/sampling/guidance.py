@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -10,26 +11,50 @@ from wanrun.errors import InvalidRequest
 from wanrun.types import BranchDenoiser, Denoise, Denoiser
 
 
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """How strongly the positive prompt is followed, and when."""
+
+    high: float
+    #: For timesteps below 1000·``boundary``, where the low-noise expert answers.
+    low: float
+    boundary: float | None
+    #: Guidance is used at sigmas from ``start`` down to ``end`` (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+    start: float = 1.0
+    end: float = 0.0
+    #: φ of Lin et al. 2023 (arXiv 2305.08891), which undoes overexposure; 0 leaves the guided velocity alone.
+    rescale: float = 0.0
+
+    def scale(self, timestep: float) -> float:
+        """The scale at a timestep; 1 is none."""
+        if not 1000 * self.end <= timestep <= 1000 * self.start:
+            return 1.0
+        return self.high if self.boundary is None or timestep >= 1000 * self.boundary else self.low
+
+    def combine(self, conditional: Tensor, unconditional: Tensor, timestep: float) -> Tensor:
+        """v = v₋ + s·(v₊ − v₋), of which a part φ gets the standard deviation of v₊."""
+        guided = unconditional + self.scale(timestep) * (conditional - unconditional)
+        if not self.rescale:
+            return guided
+        return guided * (self.rescale * conditional.std() / guided.std() + (1 - self.rescale))
+
+
 def guided(
     denoiser: Denoiser,
     positive: Tensor,
     negative: Tensor | None,
-    scale_high: float,
-    scale_low: float,
-    boundary: float | None,
+    guidance: Guidance,
     condition: Tensor | None = None,
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): v = v₋ + s·(v₊ − v₋), two passes.
 
-    A denoiser that is a ``BranchDenoiser`` makes one of them. s is ``scale_high`` where the timestep is at
-    least 1000·``boundary``, as the experts switch, else ``scale_low``; without ``boundary`` it is always
-    ``scale_high``. Where s is 1 the second pass is skipped. Raises InvalidRequest for a scale that is not
-    finite or that lacks its negative context.
+    A denoiser that is a ``BranchDenoiser`` makes one of them. Where s is 1 the second pass is skipped. Raises
+    InvalidRequest for a scale that is not finite or that lacks its negative context.
     """
     scales = (
-        {"guidance_high": scale_high, "guidance_low": scale_low}
-        if boundary is not None
-        else {"guidance": scale_high}
+        {"guidance_high": guidance.high, "guidance_low": guidance.low}
+        if guidance.boundary is not None
+        else {"guidance": guidance.high}
     )
     for name, value in scales.items():
         if not math.isfinite(value):
@@ -38,15 +63,13 @@ def guided(
             raise InvalidRequest(f"{name} {value:g} needs a negative prompt's context; only 1 goes without")
 
     def denoise(latents: Tensor, timestep: float) -> Tensor:
-        high = boundary is None or timestep >= 1000 * boundary
-        scale = scale_high if high else scale_low
-        if negative is None or scale == 1:
+        if negative is None or guidance.scale(timestep) == 1:
             return denoiser.velocity(latents, timestep, positive, condition)
         if isinstance(denoiser, BranchDenoiser):
             both = denoiser.velocities(latents, timestep, [positive, negative], condition)
         else:
             both = [denoiser.velocity(latents, timestep, each, condition) for each in (positive, negative)]
         conditional, unconditional = both
-        return unconditional + scale * (conditional - unconditional)
+        return guidance.combine(conditional, unconditional, timestep)
 
     return denoise

@@ -30,6 +30,11 @@ def initial_noise(shape: Sequence[int], seed: int) -> Tensor:
     return torch.randn(*shape, generator=_generator(seed), dtype=torch.float32)
 
 
+def frame_generator(seed: int) -> Generator:
+    """The generator for what frames of correlated noise share; its stream is none of the others'."""
+    return _generator(seed, offset=SEED_LIMIT // 4)
+
+
 def step_generator(seed: int) -> Generator:
     """The generator for a sampler that adds noise as it goes.
 

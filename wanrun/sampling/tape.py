@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 
 from wanrun.errors import FormatError
-from wanrun.types import Denoise
+from wanrun.types import Denoise, StepCache
 
 #: Stores the bytes of the velocity with this number, counted from 0.
 Record = Callable[[int, bytes], None]
 
 
-def taped(denoise: Denoise, played: Sequence[bytes], record: Record) -> Denoise:
+def taped(
+    denoise: Denoise, played: Sequence[bytes], record: Record, cache: StepCache | None = None
+) -> Denoise:
     """``denoise`` whose first velocities come from ``played``, and whose others go to ``record``.
 
-    Velocities are kept as little-endian float32. Raises FormatError for one of another size than the latents.
+    Velocities are kept as little-endian float32, each followed by what the step ``cache`` notes of it. Raises
+    FormatError for one of another size than the latents.
     """
     asked = 0
 
@@ -31,9 +34,14 @@ def taped(denoise: Denoise, played: Sequence[bytes], record: Record) -> Denoise:
         nonlocal asked
         asked += 1
         if asked <= len(played):
-            return _unpacked(played[asked - 1], latents)
+            data, size = played[asked - 1], 4 * latents.numel()
+            if cache is not None:
+                cache.replay(latents, timestep, data[size:])
+                data = data[:size]
+            return _unpacked(data, latents)
         fresh = denoise(latents, timestep)
-        record(asked - 1, fresh.cpu().contiguous().numpy().astype("<f4", copy=False).tobytes())
+        data = fresh.cpu().contiguous().numpy().astype("<f4", copy=False).tobytes()
+        record(asked - 1, data if cache is None else data + cache.note())
         return fresh
 
     return velocity

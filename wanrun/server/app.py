@@ -13,6 +13,8 @@ from wanrun.server import failures, ollama, openai, pages
 from wanrun.server.bodies import Bodies
 from wanrun.server.document import Documented
 from wanrun.server.guard import Guard, Policy
+from wanrun.server.openai.shortcut import Shortcut
+from wanrun.server.openai.states import States
 from wanrun.server.service import Service
 
 
@@ -38,10 +40,12 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
         docs_url=None,  # these pages load scripts from other machines
         redoc_url=None,
     )
+    states = States(service)
     app.include_router(pages.router())
     app.include_router(ollama.router(service))
-    app.include_router(openai.router(service))
+    app.include_router(openai.router(service, states))
     failures.install(app)
     app.add_middleware(Bodies)
+    app.add_middleware(Shortcut, states=states)
     app.add_middleware(Guard, policy=policy or Policy())
     return app

@@ -53,7 +53,7 @@ CREATE INDEX job_finished ON job (finished) WHERE finished IS NOT NULL;
 
 
 class Database:
-    """One connection that writes and one that reads, which threads take turns with.
+    """One connection that writes and one that reads, which threads take turns with; a third sees changes.
 
     Who reads does not wait until what another writes is on disk, which takes long on some.
     """
@@ -62,13 +62,14 @@ class Database:
         """Raises StoreError for a file that is damaged or that a newer version wrote."""
         with store_errors("cannot open the job database"):
             make_folder(home)
-        self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._lock, self._reading, self._watching = threading.RLock(), threading.Lock(), threading.Lock()
         with _explained(), _one_at_a_time(home):
             self._connection = _connect(home)
             try:
                 self._prepare()
                 self._reader = _connect(home)
                 self._reader.execute("PRAGMA query_only=ON")
+                self._watcher = _connect(home)
             except BaseException:
                 self._connection.close()
                 raise
@@ -92,8 +93,14 @@ class Database:
         with self._reading, _explained():
             yield self._reader
 
+    def version(self) -> int:
+        """Another number than before if any process has written anything since; takes microseconds."""
+        with self._watching, _explained():
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
     def close(self) -> None:
-        with self._lock, self._reading:
+        with self._lock, self._reading, self._watching:
+            self._watcher.close()
             self._reader.close()
             self._connection.close()
 

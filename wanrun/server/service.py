@@ -15,6 +15,7 @@ from wanrun.server.following import follow
 from wanrun.server.job import Job, Order
 from wanrun.server.jobs import Jobs
 from wanrun.server.scheduler import Options, Scheduler
+from wanrun.store import loras
 from wanrun.store.creation import resolve
 from wanrun.store.store import Store
 from wanrun.types import Bundle, GenerationRequest
@@ -47,9 +48,11 @@ class Service:
     def request(self, name: str, prompt: str, asked: Mapping[str, Any]) -> GenerationRequest:
         """What ``prompt`` and the parameters ``asked`` mean to the model ``name``.
 
-        ``asked`` is as in ``wanrun.request.resolve``. Raises InvalidRequest with every mistake.
+        ``asked`` is as in ``wanrun.request.resolve``, but for ``lora``, which is still to be found. Raises
+        InvalidRequest with every mistake, ModelNotFound.
         """
-        request = resolve_request(self.bundle(name), prompt, asked)
+        given = {**asked, "lora": loras.allow(self.store, asked.get("lora") or ())}
+        request = resolve_request(self.bundle(name), prompt, given)
         self.check_size(request)
         return request
 

@@ -19,6 +19,7 @@ from wanrun.store.durable import scratch
 from wanrun.store.gathering import gather, is_remote
 from wanrun.store.manifests import ADAPTER_TYPE, COMPONENT_TYPE, EMPTY_CONFIG, MODELFILE_TYPE, Layer
 from wanrun.store.names import DEFAULT_HOST, DEFAULT_NAMESPACE, Name, parse_name
+from wanrun.store.quantizing import quantize_apart
 from wanrun.store.store import Store
 from wanrun.types import EXPERTS, Bundle, Progress
 from wanrun.wan.detect import Identity
@@ -179,13 +180,11 @@ def _quantized(
     """The candidates, with experts of the type that ``spec`` wants: files that the next sweep removes."""
     if spec.quantize is None:
         return candidates
-    from wanrun.wan.requantize import quantize_transformer  # torch
-
     made = dict(candidates)
     for role in EXPERTS:
         if role in candidates:
             path = scratch(store.blobs)
-            quantize_transformer(candidates[role].path, path, spec.quantize, progress)
+            quantize_apart(candidates[role].path, path, spec.quantize, progress)
             made[role] = Candidate(role, path, _retyped(candidates[role].origin, spec.quantize))
     return made
 

@@ -31,7 +31,8 @@ def store_errors(doing: str) -> Iterator[None]:
 
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is what an interrupted write left."""
-    return name.startswith(_TEMPORARY)
+    # a writer of files puts another point before the name of what it has not finished
+    return name.startswith((_TEMPORARY, f".{_TEMPORARY}"))
 
 
 @contextmanager

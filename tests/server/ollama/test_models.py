@@ -65,6 +65,16 @@ def test_what_a_model_is(http: httpx.Client) -> None:
     assert (missing.status_code, missing.json()) == (404, {"error": "model 'nothing' not found"})
 
 
+def test_a_model_that_the_library_knows_and_the_store_does_not(http: httpx.Client) -> None:
+    """Ollama's client pulls what is not found; what is shipped whole needs no pulling."""
+    missing = http.post("/api/show", json={"model": "wan2.2-ti2v-5b"})
+    assert missing.status_code == 404
+    assert missing.json()["error"].startswith("model 'wan2.2-ti2v-5b' not found: it is known")
+    shown = http.post("/api/show", json={"model": "wan-toy:q8_0"})
+    assert shown.json()["details"]["quantization_level"] == "Q8_0"
+    assert "wan-toy:q8_0" in names(http)
+
+
 def test_copies(http: httpx.Client) -> None:
     copied = http.post("/api/copy", json={"source": "wan-toy", "destination": "mine:v1"})
     assert (copied.status_code, copied.content) == (200, b"")
@@ -117,6 +127,20 @@ def test_a_model_of_files_that_were_brought(http: httpx.Client, parts: Path) -> 
     assert http.post("/api/show", json={"model": "on-it"}).json()["template"] == "{{ prompt }}, 8k"
 
 
+def test_a_model_whose_experts_are_quantised(http: httpx.Client, server: Server) -> None:
+    made = http.post("/api/create", json={"model": "small", "from": "wan-toy", "quantize": "q4_k_m"})
+    lines = [json.loads(line) for line in made.text.splitlines()]
+    assert lines[-1] == {"status": "success"}, lines
+    progress = [line for line in lines if line["status"] == "quantizing model to Q4_K_M"]
+    assert progress[-1]["completed"] == progress[-1]["total"] > 100
+    sizes = {model["name"]: model["size"] for model in http.get("/api/tags").json()["models"]}
+    assert sizes["small:latest"] < sizes["wan-toy:latest"]
+    assert http.post("/api/show", json={"model": "small"}).json()["details"]["quantization_level"] == "Q4_K"
+    shipped = http.post("/api/pull", json={"model": "wan-toy:q4_k_m", "stream": False})
+    assert shipped.json() == {"status": "success"}
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -130,7 +154,8 @@ def test_a_model_of_files_that_were_brought(http: httpx.Client, parts: Path) -> 
         ({"model": "x", "files": {"a": "sha256:" + "0" * 64}}, "is not here"),
         ({"model": "x", "from": "wan-toy", "parameters": {"stepz": 1}}, "did you mean 'steps'"),
         ({"model": "x", "from": "wan-toy", "parameters": {"steps": [1]}}, "steps must be"),
-        ({"model": "x", "from": "wan-toy", "quantize": "Q4_0"}, "quantize is not done over HTTP"),
+        ({"model": "x", "from": "wan-toy", "quantize": "Q4_K_XXL"}, "'Q4_K_XXL' is no type that can be made"),
+        ({"model": "x", "from": "wan-toy", "quantize": "/etc/passwd"}, "is no type that can be made"),
     ],
 )
 def test_what_makes_no_model(http: httpx.Client, asked: dict[str, object], words: str) -> None:

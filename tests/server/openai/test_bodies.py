@@ -51,7 +51,17 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
         ({"size": "8x64"}, "size", "16 to 4096"),
         ({"size": "4097x64"}, "size", "16 to 4096"),
         ({"size": "4096x4096", "num_frames": 1025}, None, "pixels"),
-        ({"lora": {"name": "x", "path": "/etc/passwd"}}, "lora", "ADAPTER in a Modelfile"),
+        ({"lora": {"name": "x", "path": "/etc/passwd"}}, "lora", "path: Extra inputs"),
+        ({"lora": "/etc/passwd"}, None, "there is no LoRA"),
+        ({"lora": ["../../jobs.sqlite"]}, None, "there is no LoRA"),
+        ({"lora": {"name": "hf.co/me/repo/x.safetensors"}}, None, "there is no LoRA"),
+        ({"lora": {"name": "x", "scale": 101}}, "lora", "scale: Input should be less"),
+        ({"lora": {"name": "x", "scale": "much"}}, "lora", "scale: Input should be a valid number"),
+        ({"lora": "vae=x"}, "lora", "for high_noise or low_noise"),
+        ({"lora": [[]]}, "lora", "each: Input should be a valid dictionary"),
+        ({"lora": ["x"] * 17}, "lora", "at most 16"),
+        ({"lora": 7}, "lora", "valid dictionary"),
+        ({"lora": "wan-toy"}, None, "wan-toy:latest has no adapters"),
         ({"input_reference": {"image_url": "http://10.0.0.1/"}}, "input_reference", "words alone"),
         ({"sampler": "none"}, None, "is not known"),
         ({"decoder": "tiny"}, None, "no tiny decoder"),
@@ -110,6 +120,10 @@ def test_forms_are_as_strict(http: httpx.Client) -> None:
     form = [(key, (None, value)) for key, value in BASE.items()]
     assert refusal(http.post("/v1/videos", files=[*form, ("seed", (None, "x"))]))["param"] == "seed"
     twice = [*form, ("prompt", (None, "another"))]
+    assert "twice" in refusal(http.post("/v1/videos", files=twice))["message"]
+    twice = [*form, ("lora[name]", (None, "x")), ("lora[name]", (None, "x"))]
+    assert "twice" in refusal(http.post("/v1/videos", files=twice))["message"]
+    twice = [*form, ("lora", (None, "x")), ("lora[name]", (None, "x"))]
     assert "twice" in refusal(http.post("/v1/videos", files=twice))["message"]
     picture = [*form, ("input_reference[image_url]", (None, "data:image/png;base64,"))]
     assert refusal(http.post("/v1/videos", files=picture))["param"] == "input_reference"

@@ -18,7 +18,7 @@ from openai import OpenAI
 from tests.server.idle import idle, until
 from tests.server.openai.conftest import QUICK
 from tests.server.orders import order
-from wanrun.server.openai import events as module
+from wanrun.server.openai import broadcasts as module
 from wanrun.server.service import Service
 
 Told = tuple[str, dict[str, Any]]
@@ -98,29 +98,77 @@ def test_who_leaves_is_forgotten(home: Path) -> None:
         job = service.jobs.create(order())
         for _ in range(3):
             with client.stream("GET", f"/v1/videos/{job.id}/events") as response:
-                next(told(response))
+                events = told(response)  # the stream is closed with it
+                next(events)
                 assert service.scheduler.events.listeners == 1
             until(lambda: service.scheduler.events.listeners == 0)
 
 
-def test_many_listen_at_once(home: Path) -> None:
-    ended: list[str] = []
+def test_many_listen_at_once_and_cost_one(home: Path) -> None:
+    heard: list[list[Told]] = [[] for _ in range(50)]
 
-    def listen(client: httpx.Client, job_id: str) -> None:
+    def listen(client: httpx.Client, job_id: str, mine: list[Told]) -> None:
         with client.stream("GET", f"/v1/videos/{job_id}/events") as response:
-            ended.append(list(told(response))[-1][0])
+            for event in told(response):
+                mine.append(event)
 
     with served(home) as (service, client):
         job = service.jobs.create(order())
-        threads = [threading.Thread(target=listen, args=(client, job.id)) for _ in range(50)]
+        threads = [threading.Thread(target=listen, args=(client, job.id, mine)) for mine in heard]
         for thread in threads:
             thread.start()
-        until(lambda: service.scheduler.events.listeners == 50)
+        until(lambda: all(heard))
+        assert service.scheduler.events.listeners == 1
+        service.scheduler.events.publish(replace(job, status="running", phase="denoise", step=1, total=3))
+        until(lambda: all(len(mine) == 2 for mine in heard))
         service.scheduler.cancel(job.id)
         for thread in threads:
             thread.join(30)
-        assert ended == ["done"] * 50
+        assert [[name for name, _ in mine] for mine in heard] == [["progress", "progress", "done"]] * 50
+        assert all(mine == heard[0] for mine in heard)
         assert service.scheduler.events.listeners == 0
+
+
+def test_who_joins_others_hears_what_they_have_heard(home: Path) -> None:
+    with served(home) as (service, client):
+        job = service.jobs.create(order())
+        path = f"/v1/videos/{job.id}/events"
+        with client.stream("GET", path) as one:
+            first = told(one)
+            next(first)
+            running = replace(job, status="running", phase="denoise", step=2, total=4)
+            service.scheduler.events.publish(running, b"picture")
+            assert "preview" in next(first)[1]
+            service.scheduler.events.publish(replace(running, step=3))
+            assert next(first)[1]["step"] == 3
+            with client.stream("GET", path) as other:
+                second = told(other)
+                _, said = next(second)
+                assert (said["step"], said["preview"]) == (
+                    3,
+                    "data:image/png;base64," + base64.b64encode(b"picture").decode(),
+                )
+                service.scheduler.cancel(job.id)
+                assert [name for name, _ in first] == [name for name, _ in second] == ["done"]
+
+
+def test_who_does_not_read_keeps_nobody_waiting_and_hears_the_end(home: Path) -> None:
+    with served(home) as (service, client):
+        job = service.jobs.create(order())
+        path = f"/v1/videos/{job.id}/events"
+        picture = bytes(3_000_000)  # more than a connection holds
+        with client.stream("GET", path) as slow, client.stream("GET", path) as quick:
+            sleeping, reading = told(slow), told(quick)
+            next(sleeping), next(reading)
+            for step in range(1, 21):
+                running = replace(job, status="running", phase="denoise", step=step, total=20)
+                service.scheduler.events.publish(running, picture)
+                assert next(reading)[1]["step"] == step
+            service.scheduler.cancel(job.id)
+            assert [name for name, _ in reading] == ["done"]
+            late = list(sleeping)
+            assert late[-1][0] == "done"
+            assert len(late) < 20
 
 
 def test_silence_is_broken_by_comments(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from wanrun.server.openai.polling import Polling
 
 def calls_a_second(clients: int, usual_ms: int, seconds: float = 120.0) -> float:
     """How often clients ask that do as they are told, in the second half of that time."""
-    polling, asked = Polling(), 0
+    polling, asked = Polling(50), 0
     now = polling._since
     end = now + seconds
     due = [now + index * usual_ms / 1000 / clients for index in range(clients)]
@@ -33,7 +33,7 @@ def test_many_are_held_back(clients: int, usual_ms: int) -> None:
 
 
 def test_when_they_have_gone_it_is_as_before() -> None:
-    polling = Polling()
+    polling = Polling(50)
     begun = polling._since
     for index in range(1000):
         polling.after_ms(500, begun + index / 500)

@@ -12,9 +12,11 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
 from openai.types import Video
 
+from tests.modelfile.files import lora, save
 from tests.server.openai.conftest import QUICK, make
 from tests.server.serving import Server
 from wanrun.video.provenance import read_provenance
+from wanrun.video.stills import same_frames
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -52,6 +54,49 @@ def test_the_same_request_is_the_same_video(openai: OpenAI, finished: Video) -> 
     files = [openai.videos.download_content(video.id) for video in again]
     assert [file.response.headers["content-type"] for file in files] == ["video/webm"] * 2
     assert len({hashlib.sha256(file.read()).digest() for file in files}) == 1
+
+
+def test_a_lora_of_the_servers_folder(
+    openai: OpenAI, http: httpx.Client, server: Server, finished: Video, tmp_path: Path
+) -> None:
+    """The same by its name and, once it was brought, by its digest; in JSON and in a form."""
+    attention = {name: shape for name, shape in lora(256, layers=4).items() if "attn" in name}
+    path = save(server.home / "loras" / "style.safetensors", attention, 0.05)
+    made = make(openai, lora={"name": "style", "role": "high_noise", "scale": 0.5})
+    (told,) = extra(made)["lora"]
+    digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert told == {"origin": "style.safetensors", "digest": digest, "role": "high_noise", "scale": 0.5}
+    files = [openai.videos.download_content(video.id).read() for video in (finished, made)]
+    assert files[0] != files[1]
+    assert http.get(f"/v1/videos/{made.id}/provenance").json()["request"]["lora"] == [told]
+    form = {key: (None, str(value)) for key, value in QUICK.items()} | {
+        "model": (None, "wan-toy"),
+        "prompt": (None, "a red ball"),
+        "lora": (None, f"high_noise={digest}:0.5"),
+    }
+    again = http.post("/v1/videos/sync", files=form)
+    assert again.status_code == 200, again.text
+    (tmp_path / "again.mp4").write_bytes(again.content)
+    (tmp_path / "made.mp4").write_bytes(files[1])
+    assert same_frames(tmp_path / "again.mp4", tmp_path / "made.mp4")
+    replayed = http.post("/api/replay", json={"id": made.id, "stream": False}).json()
+    assert replayed["bit_exact"] is True
+    generated = {
+        "model": "wan-toy",
+        "prompt": "a red ball",
+        "width": 32,
+        "height": 32,
+        "frames": 5,
+        "steps": 2,
+    }
+    for where in ({"lora": ["high_noise=style:0.5"]}, {"options": {"lora": "high_noise=style:0.5"}}):
+        answer = http.post("/api/generate", json=generated | where | {"seed": 7, "stream": False}).json()
+        assert http.get(f"/v1/videos/{answer['id']}").json()["wanrun"]["lora"] == [told]
+    described = http.get(f"/v1/videos/{made.id}/provenance").json()
+    hostile: list[Any] = [[{**told, "digest": "sha256:" + "0" * 64}], [{**told, "role": 3}], [{}], 3, ["x"]]
+    for bad in hostile:
+        twisted = described | {"request": described["request"] | {"lora": bad}}
+        assert http.post("/api/replay", json={"provenance": twisted}).status_code == 400, bad
 
 
 @pytest.mark.parametrize(
@@ -165,3 +210,22 @@ def test_mistakes_are_named(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
         openai.videos.create(model="wan-toy", prompt="x", input_reference=("a.png", b"png"))
     assert "words alone" in caught.value.message
+
+
+def test_what_no_model_here_can_do(openai: OpenAI, http: httpx.Client, finished: Video) -> None:
+    film = ("a.mp4", b"film")
+    with pytest.raises(BadRequestError, match="POST the prompt of a new one") as caught:
+        openai.videos.edit(prompt="x", video=film)
+    assert caught.value.type == "invalid_request_error"
+    with pytest.raises(BadRequestError, match="seconds or num_frames"):
+        openai.videos.extend(prompt="x", seconds="4", video=film)
+    with pytest.raises(BadRequestError, match="no characters"):
+        openai.videos.create_character(name="x", video=film)
+    with pytest.raises(BadRequestError, match="no characters"):
+        openai.videos.get_character("char_1")
+    with pytest.raises(BadRequestError, match="with the seed of this one, 7"):
+        openai.videos.remix(finished.id, prompt="x")
+    with pytest.raises(NotFoundError):
+        openai.videos.remix("video_" + 24 * "0", prompt="x")
+    for body in (b"", b"{", b"[1]", b"\xff"):
+        assert http.post("/v1/videos/edits", content=body).status_code == 400

@@ -11,6 +11,8 @@ from pydantic import Field
 from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter
+from wanrun.server import loras
+from wanrun.server.loras import Loras
 from wanrun.server.ollama.shapes import Named
 from wanrun.types import Bundle
 
@@ -44,16 +46,24 @@ class AskedVideo(Named):
     guidance_scale: Number | None = Field(None, description="The same as guidance.")
     guidance_high: Number | None = Field(None, description="Guidance of the high-noise expert.")
     guidance_low: Number | None = Field(None, description="Guidance of the low-noise expert.")
+    guidance_start: Number | None = Field(None, description="Sigma from which on guidance is used.")
+    guidance_end: Number | None = Field(None, description="Sigma below which guidance is not used.")
+    guidance_rescale: Number | None = Field(None, description="How far guidance keeps the spread, 0 to 1.")
     shift: Number | None = None
     boundary: Number | None = None
     sampler: str | None = None
     schedule: str | None = None
+    cache: str | None = Field(None, description="A step cache: easycache:threshold=0.1.")
+    noise: str | None = Field(None, description="How the frames' noise hangs together: mixed:alpha=1.")
+    cross_frame: Number | None = Field(None, description="Strengthens attention across frames; 0 is off.")
+    flicker: Number | None = Field(None, description="How far still areas are smoothed in time, 0 to 1.")
     precision: str | None = None
     decoder: str | None = None
     seed: int | None = None
     options: dict[str, Any] | None = Field(
         None, description="The same settings; what Ollama has for language models is ignored."
     )
+    lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     images: list[str] | None = Field(None, description="Not supported: videos are made from words alone.")
 
     def parameters(self, bundle: Bundle) -> dict[str, Any]:
@@ -61,11 +71,14 @@ class AskedVideo(Named):
         if self.images:
             raise InvalidRequest(f"'{self.wanted}' does not support images: videos are made from words alone")
         given = {name: value for name, value in (self.options or {}).items() if name not in _IGNORED}
+        lora = self.lora or loras.read(given.pop("lora", None))
         top = self.model_dump(
-            exclude_none=True, exclude={"model", "name", "prompt", "options", "images", *_NOT_SETTINGS}
+            exclude_none=True,
+            exclude={"model", "name", "prompt", "options", "images", "lora", *_NOT_SETTINGS},
         )
         given |= {name: value for name, value in top.items() if value != 0 or name not in _ZERO_IS_NOTHING}
-        return {key: value for key, value in in_our_words(given, bundle).items() if value is not None}
+        asked = {key: value for key, value in in_our_words(given, bundle).items() if value is not None}
+        return asked | {"lora": lora}
 
 
 #: Fields of requests that build on this one and are about something else than the video.

@@ -30,6 +30,7 @@ from wanrun.store.names import Name
 from wanrun.store.store import Store
 from wanrun.types import EXPERTS, ROLES
 from wanrun.wan.detect import expert_hint, identify
+from wanrun.wan.mixes import find_mix
 
 _KINDS = {"text_encoder": "text_encoder", "vae": "vae", "tiny": "preview"}
 
@@ -50,7 +51,7 @@ class AskedCreate(Named):
     system: str | None = None
     license: str | list[str] | None = None
     requires: str | None = None
-    quantize: str | None = Field(None, description="Not over HTTP: it takes hours of this machine.")
+    quantize: str | None = Field(None, description="What the experts become, such as Q4_K_M.")
     stream: bool | None = None
 
 
@@ -76,7 +77,9 @@ def router(service: Service) -> APIRouter:
 def _making(store: Store, name: Name, asked: AskedCreate, modelfile: Modelfile) -> Lines:
     def make(tell: Tell) -> None:
         progress = paced(
-            lambda phase, done, total: tell({"status": phase, "completed": done, "total": total})
+            lambda phase, done, total: tell(
+                {"status": _said(phase, modelfile), "completed": done, "total": total}
+            )
         )
         tell({"status": "gathering model components"})
         # what lies in the folder of blobs can be no name of a model
@@ -91,9 +94,13 @@ def _making(store: Store, name: Name, asked: AskedCreate, modelfile: Modelfile) 
     return worked(make)
 
 
+def _said(phase: str, modelfile: Modelfile) -> str:
+    """What Ollama calls the phase."""
+    quantizing = phase == "quantising" and modelfile.quantize
+    return f"quantizing model to {modelfile.quantize}" if quantizing else phase
+
+
 def _modelfile(store: Store, asked: AskedCreate) -> Modelfile:
-    if asked.quantize:
-        raise InvalidRequest("quantize is not done over HTTP: use 'wanrun quantize', or create from a quant")
     if not asked.from_ and not asked.files:
         raise InvalidRequest("neither 'from' or 'files' was specified")
     licenses = [asked.license] if isinstance(asked.license, str) else asked.license or []
@@ -107,7 +114,13 @@ def _modelfile(store: Store, asked: AskedCreate) -> Modelfile:
         system=asked.system,
         licenses=tuple(licenses),
         requires=asked.requires,
+        quantize=_kind(asked.quantize) if asked.quantize else None,
     )
+
+
+def _kind(text: str) -> str:
+    find_mix(text)
+    return text.upper()
 
 
 def _parent(store: Store, text: str) -> str:

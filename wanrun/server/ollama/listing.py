@@ -8,17 +8,18 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from wanrun.errors import InvalidRequest
 from wanrun.modelfile import grammar
 from wanrun.modelfile.document import Modelfile
 from wanrun.modelfile.parameters import PARAMETERS, format_parameter
 from wanrun.runtime import machine
 from wanrun.runtime.workers import Loaded
 from wanrun.server.ollama.facts import CONTEXT, details, information
-from wanrun.server.ollama.shapes import Details, Named, found, stamp
+from wanrun.server.ollama.shapes import Details, Named, found_or_shipped, stamp
 from wanrun.server.service import Service
 from wanrun.store import manifests
 from wanrun.store.manifests import Manifest
-from wanrun.store.names import Name
+from wanrun.store.names import Name, parse_name
 
 CAPABILITIES = ["video"]
 #: When a model that stays for ever is said to expire: Ollama's longest duration from now.
@@ -108,7 +109,9 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/show", summary="Show what a model is")
     def show(asked: AskedShow) -> Shown:
-        name = found(store, asked.wanted, "model is required" if not asked.wanted else "invalid model name")
+        if not asked.wanted:
+            raise InvalidRequest("model is required")
+        name = parse_name(found_or_shipped(service, asked.wanted).name)
         manifest, modelfile = store.manifest(name), store.modelfile(name)
         return Shown(
             license="\n".join(modelfile.licenses),

@@ -94,7 +94,7 @@ def _request(bundle: Bundle, described: dict[str, Any]) -> GenerationRequest:
     given = {
         name: value for name, value in asdict(wanted).items() if name in (*PARAMETERS, "width", "height")
     }
-    asked = in_our_words(given | {"negative": wanted.negative}, bundle)
+    asked = in_our_words(given | {"negative": wanted.negative}, bundle) | {"lora": wanted.lora}
     # the template is in the prompt already
     resolved = resolve(replace(bundle, template="{{ prompt }}"), wanted.prompt, asked)
     if replace(resolved, notes=()) != replace(wanted, notes=()):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.server.service import Service
-from wanrun.store import manifests
+from wanrun.store import creation, manifests
 from wanrun.store.names import Name, parse_name
 from wanrun.store.store import Store
 from wanrun.types import Bundle
@@ -85,7 +85,9 @@ def found_or_shipped(service: Service, text: str) -> Bundle:
 
 def missing(text: str) -> ModelNotFound:
     """The error for a model that is not there, as it was asked for."""
-    return ModelNotFound(f"model '{text}' not found")
+    known = creation.shipped(parse_name(text)) is not None
+    hint = ": it is known, and has to be pulled first" if known else ""
+    return ModelNotFound(f"model '{text}' not found{hint}")
 
 
 def stamp(seconds: float) -> str:

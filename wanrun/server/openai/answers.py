@@ -16,6 +16,15 @@ class VideoError(BaseModel):
     message: str
 
 
+class AppliedLora(BaseModel):
+    """A LoRA as it is applied."""
+
+    origin: str = Field(description="Its file's name.")
+    digest: str
+    role: str = Field(description="An expert, or empty for all of them.")
+    scale: float
+
+
 class Details(BaseModel):
     """What OpenAI's object has no word for: the settings as they were resolved, and how far the job is."""
 
@@ -31,10 +40,18 @@ class Details(BaseModel):
     boundary: float | None = Field(description="Null for a model of one expert.")
     sampler: str
     schedule: str
+    guidance_start: float
+    guidance_end: float
+    guidance_rescale: float
+    cache: str
+    noise: str
+    cross_frame: float
+    flicker: float
     seed: int
     negative_prompt: str
     precision: str
     decoder: str
+    lora: list[AppliedLora] = Field(description="Of this video alone, besides the model's own.")
     notes: list[str] = Field(description="What was changed to fit the model.")
     priority: int
     queue_position: int | None = Field(description="Jobs that are before it; null once it has begun.")

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from wanrun.options import LENGTH_LIMIT
 from wanrun.server.job import PRIORITIES
+from wanrun.server.loras import Loras
 
 _SIDE = "(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"
 _LONGEST_S = 600
@@ -82,15 +83,34 @@ class Asked(BaseModel):
     schedule: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
         None, description="A schedule plugin, with its options: custom:1,0.9,0.4,0."
     )
+    guidance_start: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Noise level, 0 to 1, from which on guidance is used."
+    )
+    guidance_end: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Noise level, 0 to 1, below which guidance is not used."
+    )
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="How far guidance keeps the spread of the conditional prediction."
+    )
+    cache: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None, description="A step cache, with its options: easycache:threshold=0.1; none computes every step."
+    )
+    noise: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None, description="How the frames' noise hangs together: iid, mixed:alpha=1, progressive:alpha=2."
+    )
+    cross_frame: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None, description="Strengthens attention across frames; 0 is off."
+    )
+    flicker: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="How far still areas are smoothed in time after decoding; 0 is off."
+    )
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = Field(
         None, description="Arithmetic of the model."
     )
     decoder: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="A decoder plugin: vae, tiny, or vae+tiny."
     )
-    lora: Annotated[
-        None, _refused("make a model of it, with ADAPTER in a Modelfile, and ask for that model")
-    ] = Field(None, description="Not supported per request: a Modelfile's ADAPTER makes a model of it.")
+    lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     priority: int = Field(
         0, ge=PRIORITIES[0], le=PRIORITIES[-1], description="Jobs of higher priority are done first."
     )

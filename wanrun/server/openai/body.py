@@ -46,14 +46,20 @@ def body_schema(model: type[BaseModel], *, form: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _fields(form: FormData) -> dict[str, str]:
-    """Every field's text; a file's name stands for it, and ``name[key]`` is part of the field ``name``."""
-    fields: dict[str, str] = {}
+def _fields(form: FormData) -> dict[str, str | dict[str, str]]:
+    """Every field's text; a file's name stands for it, and all ``name[key]`` are the one field ``name``."""
+    fields: dict[str, str | dict[str, str]] = {}
     for key, value in form.multi_items():
-        name = key.partition("[")[0]
-        if name in fields:
+        name, bracket, inner = key.partition("[")
+        text = value if isinstance(value, str) else value.filename or "a file"
+        parts = fields.setdefault(name, {}) if bracket else {}
+        inner = inner.removesuffix("]")
+        if not isinstance(parts, dict) or inner in parts or (not bracket and name in fields):
             raise InvalidParameter(name, f"{_shown(name)} is given twice")
-        fields[name] = value if isinstance(value, str) else value.filename or "a file"
+        if bracket:
+            parts[inner] = text
+        else:
+            fields[name] = text
     return fields
 
 

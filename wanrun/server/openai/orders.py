@@ -30,6 +30,13 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "seed": "seed",
         "sampler": "sampler",
         "schedule": "schedule",
+        "guidance_start": "guidance_start",
+        "guidance_end": "guidance_end",
+        "guidance_rescale": "guidance_rescale",
+        "cache": "cache",
+        "noise": "noise",
+        "cross_frame": "cross_frame",
+        "flicker": "flicker",
         "precision": "precision",
         "decoder": "decoder",
     }
@@ -64,4 +71,4 @@ def _order(
 def _parameters(asked: Asked) -> dict[str, Any]:
     """What was asked for, in our words."""
     given = asked.model_dump(exclude_none=True)
-    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given}
+    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given} | {"lora": asked.lora}

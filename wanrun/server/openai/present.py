@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
 from wanrun.errors import WanrunError
 from wanrun.server.job import Job
 from wanrun.server.jobs import Jobs
-from wanrun.server.openai.answers import Details, Video, VideoError, VideoStatus
+from wanrun.server.openai.answers import AppliedLora, Details, Video, VideoError, VideoStatus
 from wanrun.video.provenance import read_provenance
 
 #: Where each phase begins and ends, in percent: most of the time goes into denoising.
@@ -88,10 +89,18 @@ def _details(job: Job, jobs: Jobs) -> Details:
         boundary=request.boundary,
         sampler=request.sampler,
         schedule=request.schedule,
+        guidance_start=request.guidance_start,
+        guidance_end=request.guidance_end,
+        guidance_rescale=request.guidance_rescale,
+        cache=request.cache,
+        noise=request.noise,
+        cross_frame=request.cross_frame,
+        flicker=request.flicker,
         seed=request.seed,
         negative_prompt=request.negative,
         precision=request.precision,
         decoder=request.decoder,
+        lora=[AppliedLora(**asdict(each)) for each in request.lora],
         notes=list(request.notes),
         priority=job.priority,
         queue_position=jobs.position(job),

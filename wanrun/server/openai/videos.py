@@ -15,8 +15,8 @@ from wanrun.server.openai.asked import AskedVideo
 from wanrun.server.openai.body import body_schema, read
 from wanrun.server.openai.failing import MISSING, ORDERING, SENT
 from wanrun.server.openai.orders import video_order
-from wanrun.server.openai.polling import Polling
-from wanrun.server.openai.present import poll_after_ms, video
+from wanrun.server.openai.present import video
+from wanrun.server.openai.states import States
 from wanrun.server.service import Service
 
 #: Seconds that a running video which is deleted has to stop; see ``wanrun.runtime.process``.
@@ -32,15 +32,13 @@ IdempotencyKey = Annotated[
 ]
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service, states: States) -> APIRouter:
     """The routes of videos as objects."""
     routes = APIRouter(prefix="/videos")
 
-    polling = Polling()
-
     def shown(job: Job, response: Response | None = None) -> Video:
         if response is not None:
-            response.headers["openai-poll-after-ms"] = str(polling.after_ms(poll_after_ms(job)))
+            response.headers["openai-poll-after-ms"] = str(states.poll_after_ms(job))
         return video(job, service.jobs, service.scheduler.options.expire_s)
 
     @routes.post(
@@ -67,9 +65,11 @@ def router(service: Service) -> APIRouter:
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return VideoList(data=data, first_id=ends[0], last_id=ends[1], has_more=found.more)
 
-    @routes.get("/{video_id}", summary="Get a video's state", responses=MISSING)
-    def retrieve(video_id: str, response: Response) -> Video:
-        return shown(service.jobs.get(video_id), response)
+    @routes.get("/{video_id}", summary="Get a video's state", response_model=Video, responses=MISSING)
+    async def retrieve(video_id: str) -> Response:
+        state = await states.get(video_id)
+        headers = {"openai-poll-after-ms": str(states.poll_after_ms(state.job))}
+        return Response(state.body, headers=headers, media_type="application/json")
 
     @routes.post("/{video_id}/cancel", summary="Cancel a video", responses=MISSING | SENT)
     def cancel(video_id: str, response: Response) -> Video:
