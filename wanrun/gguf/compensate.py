@@ -51,7 +51,8 @@ def _factor(pairs: Tensor) -> Tensor:
     if not mean > 0:
         return torch.eye(BLOCK)
     damped = pairs + _DAMPING * mean * torch.eye(BLOCK, dtype=torch.float64)
-    return torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
+    factor: Tensor = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    return factor.float()
 
 
 def _choose(weights: Tensor, least: Tensor, step: Tensor, factor: Tensor, most: int) -> Tensor:
