@@ -154,7 +154,7 @@ def encode_all(
             if read.negative is not None:
                 read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
             found.append(read)
-            progress("reading prompts", index + 1, len(requests))
+            progress("encoding prompts", index + 1, len(requests))
     return found
 
 
