@@ -40,7 +40,13 @@ COMMANDS = {
         "wanrun.cli.calibrate:calibrate",
         "Measure what matters in a model before it is quantised.",
     ),
+    "calibrate-cache": (
+        "wanrun.cli.calibrate_cache:calibrate_cache",
+        "Measure what step caches must know of a model.",
+    ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
+    "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
+    "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),
 }

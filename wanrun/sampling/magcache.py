@@ -71,9 +71,9 @@ def cache(
 ) -> Cached:
     """Reuse what the blocks add while its measured magnitude stays; for calibrated models.
 
-    ``ratios`` of one step's magnitude to the last's are the model's parameter ``magcache``; ``threshold`` is
-    the change that may add up, ``longest`` how many forwards in a row are left out, ``warmup`` the part of
-    each expert's steps that is always computed.
+    ``ratios`` of one step's magnitude to the last's are the model's parameter ``magcache``, which ``wanrun
+    calibrate-cache`` measures; ``threshold`` is the change that may add up, ``longest`` how many forwards in
+    a row are left out, ``warmup`` the part of each expert's steps that is always computed.
     """
     rule = Magnitudes(levels(ratios), len(sigmas) - 1, threshold, longest)
     return Cached(denoiser, BlockCache(rule), Span(tuple(sigmas), boundary, warmup))
