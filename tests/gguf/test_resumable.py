@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,17 +110,19 @@ def test_another_job_starts_anew_and_the_old_target_stays_till_the_end(tmp_path:
 
 def test_data_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
-    for wrong in ([b"x" * 41], [b"x" * 39], []):
+    for wrong in ([b"x" * 41], [b"x" * 39], list[bytes]()):
         with pytest.raises(InvalidRequest, match="tensor 'a'"):
-            write_resumable(
-                target, b"", {}, ENTRIES[:1], lambda first, wrong=wrong: wrong, lambda *numbers: None
-            )  # type: ignore[misc]
+            write_resumable(target, b"", {}, ENTRIES[:1], partial(_given, wrong), lambda *numbers: None)
         assert not list(tmp_path.iterdir())
     with pytest.raises(StoreError, match="are free"):
         write_resumable(target, b"", {}, [("a", "F32", (1 << 50,))], pieces, lambda *numbers: None)
     with pytest.raises(InvalidRequest, match="no folder"):
         write(tmp_path / "none" / "out.gguf")
     assert not list(tmp_path.iterdir())
+
+
+def _given(data: list[bytes], first: int) -> list[bytes]:
+    return data[first:]
 
 
 CHILD = """
