@@ -37,7 +37,7 @@ class Video:
     def path(self) -> Path:
         if self.output:
             return Path(self.output)
-        return _free_name(self.request.prompt, self.request.seed, self.file_format or "mp4")
+        return free_name(self.request.prompt, self.request.seed, self.file_format or "mp4")
 
 
 def save(frames: Callable[[Progress], Iterator[Frame]], video: Video, as_json: bool, started: float) -> None:
@@ -75,7 +75,7 @@ def tell(
         click.echo(f"{path}  ({what}, {elapsed_s:.1f} s)")
 
 
-def _free_name(prompt: str, seed: int, ending: str) -> Path:
+def free_name(prompt: str, seed: int, ending: str) -> Path:
     """A new file in the working folder, named after the prompt's first words."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:50].strip("-_") or "video"
     for number in range(1, 10_000):

@@ -133,7 +133,10 @@ def test_a_plan_before_the_run(http: httpx.Client) -> None:
     assert planned["seconds"] == pytest.approx(sum(phase["seconds"] for phase in planned["phases"]), abs=0.01)
     longer = http.post("/api/plan", json=SMALL | {"steps": 20, "prompt": None}).json()
     assert longer["seconds"] > planned["seconds"]
-    assert http.post("/api/plan", json={"model": "nothing"}).status_code == 404
+    (streamed,) = http.post("/api/plan", json=SMALL | {"stream": True}).text.splitlines()
+    assert json.loads(streamed) == http.post("/api/plan", json=SMALL | {"stream": False}).json()
+    for stream in (None, True, False):
+        assert http.post("/api/plan", json={"model": "nothing", "stream": stream}).status_code == 404
 
 
 def test_a_replay_is_the_same(http: httpx.Client) -> None:
