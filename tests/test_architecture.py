@@ -16,7 +16,7 @@ PACKAGE = ROOT / "wanrun"
 _BASE = {"errors", "types", "settings", "options"}
 _STAGE = _BASE | {"wan", "gguf"}
 _TEXT = _STAGE | {"prompts"}
-_MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
+_MIDDLE = _BASE | {"plugins", "signatures", "store", "modelfile", "sources", "wan", "gguf"}
 _RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video", "prompts"}
 #: What each part may import besides itself.
 ALLOWED = {

@@ -47,13 +47,17 @@ def silent(phase: str, done: int, total: int) -> None:
 def open_encoder(bundle: Bundle) -> TextEncoder:
     """The bundle's text encoder, which starts only for prompts that are not in the cache."""
     from wanrun.text.cache import CachedEncoder
+    from wanrun.text.prompts import PromptEncoder
 
     component = bundle.components["text_encoder"]
-    opener = partial(plugins.load("text_encoders", "umt5"), component.path)
+    load = plugins.load("text_encoders", "umt5")
+
+    def opener() -> TextEncoder:
+        return PromptEncoder(load(component.path))
+
     limit = settings.size("cache")
     if not limit:
-        encoder: TextEncoder = opener()
-        return encoder
+        return opener()
     return CachedEncoder(opener, component.digest, settings.home() / "cache" / "contexts", limit)
 
 
@@ -150,14 +154,14 @@ def encode_all(
             if read.negative is not None:
                 read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
             found.append(read)
-            progress("reading prompts", index + 1, len(requests))
+            progress("encoding prompts", index + 1, len(requests))
     return found
 
 
-def sigmas(request: GenerationRequest) -> Tensor:
+def sigmas(request: GenerationRequest) -> list[float]:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
-    return schedule
+    schedule = plugins.bind("schedules", request.schedule)
+    return [float(level) for level in schedule(request.steps, request.shift)]
 
 
 def noise(request: GenerationRequest) -> Tensor:
@@ -195,8 +199,9 @@ def denoise(
     from wanrun.sampling.guidance import Guidance, guided
     from wanrun.sampling.noise import step_generator
     from wanrun.sampling.tape import taped
+    from wanrun.sampling.trajectory import tensor
 
-    levels = sigmas(request)
+    levels = tensor(sigmas(request))
     steps = len(levels) - 1
     cache = step_cache(denoiser, request, levels)
     guidance = Guidance(
@@ -275,13 +280,15 @@ def latents_to_frames(
 
 def provenance(bundle: Bundle, request: GenerationRequest, tally: Tally | None = None) -> dict[str, Any]:
     """What is written into the file: enough to make the same video again, and what a step cache saved."""
-    counted = {} if tally is None or not tally.forwards else {"cache": asdict(tally)}
+    counted = (
+        {} if tally is None or not tally.forwards else {"cache": {**asdict(tally), "share": tally.share}}
+    )
     return {
         **counted,
         "model": bundle.name,
         **ingredients(bundle),
         "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
+        "sigmas": sigmas(request),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 

@@ -110,9 +110,19 @@ def test_a_batch_of_prompts_equals_one_at_a_time() -> None:
         assert relative_error(together[index], alone[0]) < 1e-5
 
 
-def test_more_than_512_tokens_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="513 tokens"):
-        fold_padding([torch.zeros(513, 8)])
+def test_more_than_eight_windows_of_tokens_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="4097 tokens"):
+        fold_padding([torch.zeros(4097, 8)])
+
+
+def test_a_long_prompt_has_no_padding_and_a_short_one_beside_it_all_of_its_own() -> None:
+    context = fold_padding([torch.ones(600, 4), torch.ones(500, 4)])
+    assert context.rows.shape == (2, 600, 4)
+    assert torch.equal(context.bias[0], torch.zeros(1, 1, 600))
+    weights = context.bias[1].flatten().exp()
+    assert torch.equal(weights[:500], torch.ones(500))
+    assert weights[500].item() == pytest.approx(12)
+    assert torch.equal(weights[501:], torch.zeros(99))
 
 
 def test_config_is_read_from_the_shapes_of_the_published_models() -> None:

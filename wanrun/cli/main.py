@@ -46,6 +46,8 @@ COMMANDS = {
         "Measure what step caches must know of a model.",
     ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
+    "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
+    "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),
 }

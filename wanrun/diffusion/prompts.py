@@ -24,7 +24,7 @@ class Prompts:
     def read(self, contexts: Sequence[Tensor]) -> Prompt:
         """The batch of ``contexts``, (tokens, width) each, as the model's blocks see it.
 
-        Raises InvalidRequest for more than 512 tokens.
+        Raises InvalidRequest for more than 4096 tokens.
         """
         for entry in self._read:
             if _equal(entry[0], contexts):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wanrun import settings
+from wanrun import options, pipeline, plugins, settings
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.runtime import advice
 from wanrun.runtime.calibration import calibrated
@@ -103,17 +103,18 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
 
 
 def evaluations(request: GenerationRequest) -> tuple[int, ...]:
-    """Forwards of each expert: one a step, and one more where a guidance scale is not 1.
+    """Forwards of each expert, at most: what the sampler asks for, twice where a guidance scale is not 1.
 
-    Steps are divided by the published schedules, σ' = sσ / (1 + (s − 1)σ) with σ evenly from 1 to 0.
+    A sampler that asks more than once a step asks again about the step's end, which is not asked about at 0.
     """
     twice = [1 + (scale != 1) for scale in (request.guidance_high, request.guidance_low)]
+    levels = pipeline.sigmas(request)[:-1]
+    again = plugins.signature("samplers", options.parse(request.sampler).name)
+    asked = levels + levels[1:] * ((again.forwards if again else 1) - 1)
     if request.boundary is None:
-        return (request.steps * twice[0],)
-    levels = [1 - index / request.steps for index in range(request.steps)]
-    shifted = [request.shift * level / (1 + (request.shift - 1) * level) for level in levels]
-    high = sum(level >= request.boundary for level in shifted)
-    return high * twice[0], (request.steps - high) * twice[1]
+        return (len(asked) * twice[0],)
+    high = sum(level >= request.boundary for level in asked)
+    return high * twice[0], (len(asked) - high) * twice[1]
 
 
 def changed(request: GenerationRequest, changes: Mapping[str, Any]) -> GenerationRequest:

@@ -1,4 +1,4 @@
-"""Starts the encoder's process, and turns whatever happens to it into an answer or an error."""
+"""Starts the process of an encoder or a language model, and turns what happens to it into answer or error."""
 
 from __future__ import annotations
 
@@ -20,16 +20,27 @@ _LAST_LINES = 5
 
 
 class Child:
-    """The worker process: one request at a time, from any thread; it dies with its parent or on ``close``."""
+    """A worker process: one request at a time, from any thread; it dies with its parent or on ``close``.
 
-    def __init__(self, model: Path, threads: int, timeout_s: float) -> None:
+    ``module`` is run with the model and the number of threads; ``name`` is what errors call it.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        threads: int,
+        timeout_s: float,
+        module: str = "wanrun.text.worker",
+        name: str = "text encoder",
+    ) -> None:
+        self._name = name
         #: Seconds that the model may take to load, and then each request.
         self.timeout_s = timeout_s
         self._lock = threading.Lock()
         self._timed_out = self._closed = False
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wanrun.text.worker", str(model), str(threads)],
+            [sys.executable, "-P", "-m", module, str(model), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -85,7 +96,7 @@ class Child:
         kind, payload = frame
         if kind == ERROR:
             raise EncoderError(
-                f"the text encoder failed: {payload.decode(errors='replace')}{self._last_lines()}"
+                f"the {self._name} failed: {payload.decode(errors='replace')}{self._last_lines()}"
             )
         if kind != expected:
             raise self._failure()
@@ -99,9 +110,9 @@ class Child:
         self._process.kill()  # no effect on the one that is dead; whatever else sent nonsense has to go
         status = self._process.wait()
         if self._closed:
-            return EncoderError("the text encoder is closed; load it again")
+            return EncoderError(f"the {self._name} is closed; load it again")
         reason = f"did not answer within {self.timeout_s:g} s" if self._timed_out else _reason(status)
-        return EncoderError(f"the text encoder's process {reason}{self._last_lines()}")
+        return EncoderError(f"the {self._name}'s process {reason}{self._last_lines()}")
 
     def _last_lines(self) -> str:
         if self._log.closed:
@@ -128,7 +139,7 @@ def _reason(status: int) -> str:
         name = f"signal {-status}"
     hints = {
         "SIGABRT": "llama.cpp aborted; the file may be damaged",
-        "SIGKILL": "out of memory, perhaps: try a smaller quantisation of the encoder",
+        "SIGKILL": "out of memory, perhaps: try a smaller quantisation of it",
         "SIGSEGV": "llama.cpp crashed; the file may be damaged",
         "SIGBUS": "the file was cut short while it was read",
     }

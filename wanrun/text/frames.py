@@ -11,6 +11,8 @@ IDS = b"I"
 READY = b"R"
 #: Worker to caller: the rows, float32 in native byte order.
 ROWS = b"V"
+#: Caller to a language model's worker, and its answer: JSON in UTF-8.
+ASK, SAID = b"Q", b"S"
 #: Worker to caller: why it could not, UTF-8.
 ERROR = b"E"
 

@@ -99,7 +99,7 @@ class Tokenizer:
             _log.warning(
                 "the prompt is longer than %d tokens; the model will not see: %s",
                 MAX_TOKENS,
-                _shown(tokens.cut),
+                shown(tokens.cut),
             )
         return tokens.ids
 
@@ -187,5 +187,6 @@ def _message(field: int, payload: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(payload)) + payload
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """``text`` as a message shows it: its beginning, where it is long."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… (and {len(text) - _SHOWN} more characters)"

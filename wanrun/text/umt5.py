@@ -41,6 +41,10 @@ class UMT5Encoder(Resource):
         """Token ids of the cleaned text, end-of-sequence id included, at most 512; a cut is warned of."""
         return self._tokenizer.encode(clean(text))
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Of each token, without the end-of-sequence, the characters of the cleaned text; none is cut."""
+        return self._tokenizer.spans(clean(text))
+
     def encode(self, text: str) -> Tensor:
         """(tokens ≤ 512, width) float32 on the CPU: true tokens only, end-of-sequence row included.
 

@@ -28,7 +28,7 @@ _ERROR_LEVEL = 4
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _log_errors(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+def log_errors(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     if level == _ERROR_LEVEL:
         os.write(2, text)
 
@@ -105,7 +105,7 @@ def main(path: str, threads: str) -> int:
     # llama.cpp and its backends print to stdout; the answers must have a pipe of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    llama_cpp.llama_log_set(_log_errors, ctypes.c_void_p())
+    llama_cpp.llama_log_set(log_errors, ctypes.c_void_p())
     return serve(path, int(threads), sys.stdin.buffer, answers)
 
 

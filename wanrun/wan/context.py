@@ -17,6 +17,9 @@ from torch import Tensor
 from wanrun.errors import InvalidRequest
 from wanrun.wan.config import TEXT_TOKENS
 
+#: Rows of a prompt in parts: beyond it, attention over the text costs as much as over the video.
+MOST_ROWS = 8 * TEXT_TOKENS
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -27,14 +30,14 @@ class Context:
 
 
 def fold_padding(prompts: Sequence[Tensor]) -> Context:
-    """A batch of (tokens ≤ 512, width) prompts as one Context.
+    """A batch of (tokens, width) prompts as one Context; one of 512 tokens or more has no padding.
 
-    Raises InvalidRequest for more than 512 tokens.
+    Raises InvalidRequest for more than 4096 tokens.
     """
     longest = max(len(prompt) for prompt in prompts)
-    if longest > TEXT_TOKENS:
-        raise InvalidRequest(f"a prompt has {longest} tokens, at most {TEXT_TOKENS} fit")
-    keys = min(longest + 1, TEXT_TOKENS)
+    if longest > MOST_ROWS:
+        raise InvalidRequest(f"a prompt has {longest} tokens, at most {MOST_ROWS} fit")
+    keys = longest + (longest < TEXT_TOKENS)
     first = prompts[0]
     rows = first.new_zeros(len(prompts), keys, first.shape[1])
     bias = torch.full((len(prompts), 1, 1, keys), -math.inf, device=first.device)
