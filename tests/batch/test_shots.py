@@ -71,7 +71,7 @@ def test_frames_and_seconds_are_one_thing_said_twice() -> None:
         ("word", ["a file of shots is"]),
         ("shots: []", ["at least one prompt"]),
         ("shots: {a: b}", ["at least one prompt"]),
-        ("- 'x'\n- [a]\n- {steps: 3}\n- {prompt: ' '}", ["2 must be", "2 has no", "3 has no", "4: the prompt is"]),
+        ("- x\n- [a]\n- {steps: 3}\n- {prompt: ' '}", ["2 must be", "2 has no", "3 has no", "4: the"]),
         ("- {promt: x}", ["unknown key 'promt': did you mean 'prompt'?", "has no prompt"]),
         ("stepps: 3\nprompt: x", ["the file: unknown key 'stepps': did you mean 'steps'?"]),
         ("name: n\nshots: [x]", ["a name is a shot's own"]),
