@@ -61,8 +61,11 @@ def make_here(
     kept = kept or runs.begin(settings.home(), bundle, request)
     with _resumable(kept):
         resident = None if planned is None else planned.resident
-        made = partial(frames, kept, bundle, request, device=device, resident_bytes=resident)
-        save(made, Video(bundle, request, way.output, way.file_format), way.as_json, started)
+        video = Video(bundle, request, way.output, way.file_format)
+        made = partial(
+            frames, kept, bundle, request, device=device, resident_bytes=resident, tally=video.tally
+        )
+        save(made, video, way.as_json, started)
 
 
 def tell_notes(request: GenerationRequest) -> None:
