@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,15 +14,16 @@ from torch import Tensor
 
 from wanrun import pipeline, plugins
 from wanrun.convert.substitute import Substitute
+from wanrun.convert.together import denoise_together
 from wanrun.errors import FormatError, InvalidRequest
+from wanrun.gguf.compensate import pack
 from wanrun.gguf.imatrix import Imatrix
-from wanrun.gguf.quantize import quantize
 from wanrun.gguf.types import tensor_type
 from wanrun.gguf.weights import PackedTensor, open_weights
 from wanrun.store.durable import write_file
 from wanrun.store.store import open_store
 from wanrun.types import Bundle, Conditioning, Denoiser, GenerationRequest, Progress
-from wanrun.wan.mixes import choose, find_mix
+from wanrun.wan.mixes import quantised
 from wanrun.wan.names import canonical
 
 #: The types that are tried.
@@ -57,11 +59,9 @@ def measure(
     with open_store().hold():
         conditionings = pipeline.encode_all(bundle, requests, progress)
         with load(files, first.boundary, device, first.precision, on_load=place.on_load) as denoiser:
-            runs = [_Run(denoiser, *pair) for pair in zip(requests, conditionings, strict=True)]
-            for run in runs:
-                run.make_reference(place)
+            videos = _Videos(denoiser, requests, conditionings, place)
             for role, name in left:
-                found = _of_matrix(runs, place, role, name, files[role], imatrices.get(role))
+                found = _of_matrix(videos, place, role, name, files[role], imatrices.get(role))
                 errors.setdefault(role, {})[name] = found
                 _write(table, mark, errors)
                 progress("measuring matrices", sum(map(len, errors.values())), len(matrices))
@@ -72,12 +72,12 @@ def quantisable(path: Path) -> Iterator[str]:
     """The original names of the matrices that mixes quantise."""
     with open_weights(path) as weights:
         for name, stored in canonical(weights.names).items():
-            if choose(find_mix("Q8_0"), name, weights.shape(stored)) == "Q8_0":
+            if quantised(name, weights.shape(stored)):
                 yield name
 
 
 def _of_matrix(
-    runs: Sequence[_Run], place: Substitute, role: str, name: str, path: Path, imatrix: Imatrix | None
+    videos: _Videos, place: Substitute, role: str, name: str, path: Path, imatrix: Imatrix | None
 ) -> dict[str, float]:
     layer = name.removesuffix(".weight")
     found: dict[str, float] = {}
@@ -88,23 +88,21 @@ def _of_matrix(
         for kind in KINDS:
             if rows.shape[1] % tensor_type(kind).block:
                 continue
-            blocks = quantize(kind, rows, None if seen is None else seen.importance)
-            place.put(
-                role, layer, PackedTensor(kind, rows.shape, torch.frombuffer(blocks, dtype=torch.uint8))
-            )
-            found[kind] = sum(run.error(role) for run in runs) / len(runs)
+            blocks = torch.frombuffer(bytearray(pack(kind, rows, seen)), dtype=torch.uint8)
+            place.put(role, layer, PackedTensor(kind, rows.shape, blocks))
+            found[kind] = videos.error(role)
         place.put(role, layer, weights.packed(stored))
     return found
 
 
 @dataclass(slots=True)
 class _Tape:
-    """A Checkpoint in memory: velocities to play back, and those that came after them."""
+    """A Checkpoint in memory: velocities to play back, and those that came after them with their experts."""
 
     played: Sequence[bytes] = ()
+    place: Substitute | None = None
     written: list[bytes] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
-    place: Substitute | None = None
 
     def recorded(self) -> list[bytes]:
         return list(self.played)
@@ -115,30 +113,32 @@ class _Tape:
             self.roles.append(self.place.role)
 
 
-@dataclass(slots=True)
-class _Run:
-    """One video, as the model makes it, and again with a matrix changed."""
+class _Videos:
+    """The videos as the model makes them, to be made again with a matrix changed."""
 
-    denoiser: Denoiser
-    request: GenerationRequest
-    conditioning: Conditioning
-    tape: _Tape = field(default_factory=_Tape)
-    latents: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    def make_reference(self, place: Substitute) -> None:
-        self.tape = _Tape(place=place)
-        self.latents = self._denoise(self.tape)
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        requests: Sequence[GenerationRequest],
+        conditionings: Sequence[Conditioning],
+        place: Substitute,
+    ) -> None:
+        self._denoise = partial(denoise_together, denoiser, requests, conditionings)
+        self._tape = _Tape(place=place)
+        self._steps = requests[0].steps
+        self._latents = self._denoise(self._tape)
 
     def error(self, role: str) -> float:
-        """‖Δ‖² / ‖latents‖² with the expert ``role`` as it is now; what comes before it is played back."""
-        if role not in self.tape.roles:
-            raise InvalidRequest(f"the expert {role} is never used: {self.request.steps} steps are too few")
-        before = self.tape.written[: self.tape.roles.index(role)]
-        apart = self._denoise(_Tape(before)) - self.latents
-        return float(apart.double().square().sum() / self.latents.double().square().sum())
+        """With the expert ``role`` as it is now; what comes before its turn is played back."""
+        if role not in self._tape.roles:
+            raise InvalidRequest(f"the expert {role} is never used: {self._steps} steps are too few")
+        before = self._tape.written[: self._tape.roles.index(role)]
+        apart = (self._denoise(_Tape(before)) - self._latents).double()
+        return float((_energy(apart) / _energy(self._latents.double())).mean())
 
-    def _denoise(self, tape: _Tape) -> Tensor:
-        return pipeline.denoise(self.denoiser, self.request, self.conditioning, checkpoint=tape)
+
+def _energy(latents: Tensor) -> Tensor:
+    return latents.square().flatten(1).sum(1)
 
 
 def _identity(bundle: Bundle, requests: Sequence[GenerationRequest], imatrices: Mapping[str, Imatrix]) -> str:
@@ -147,7 +147,7 @@ def _identity(bundle: Bundle, requests: Sequence[GenerationRequest], imatrices: 
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode())
     for role, imatrix in sorted(imatrices.items()):
         for name, seen in sorted(imatrix.moments.items()):
-            digest.update(f"{role} {name} ".encode() + seen.importance.tobytes())
+            digest.update(f"{role} {name} {seen.products is not None} ".encode() + seen.importance.tobytes())
     return digest.hexdigest()
 
 

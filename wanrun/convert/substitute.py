@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from typing import cast
+
+from torch import Tensor
 
 from wanrun.gguf.linear import QuantLinear
 from wanrun.gguf.weights import PackedTensor
@@ -37,4 +40,4 @@ class Substitute:
         layer = model.get_submodule(name)
         if isinstance(layer, AdaptedLinear):
             name, layer = f"{name}.base", layer.base
-        model.set_submodule(name, QuantLinear(packed, layer.bias, model.dtype))
+        model.set_submodule(name, QuantLinear(packed, cast("Tensor | None", layer.bias), model.dtype))

@@ -1,4 +1,4 @@
-"""Denoises several videos in step, which costs a small model little more than one, and loads a large one once."""
+"""Denoises videos in step, which costs a small model little more than one and loads a large one once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wanrun.sampling.guidance import Guidance
 from wanrun.sampling.noise import step_generator
 from wanrun.sampling.tape import taped
 from wanrun.sampling.trajectory import tensor
-from wanrun.types import BranchDenoiser, Checkpoint, Conditioning, Denoiser, GenerationRequest
+from wanrun.types import BranchDenoiser, Checkpoint, Conditioning, Denoise, Denoiser, GenerationRequest
 
 
 def denoise_together(
@@ -45,10 +45,11 @@ def denoise_together(
         branches = torch.stack(branched.velocities(clips, timestep, contexts)).split(len(requests))
         return branches[0] if len(branches) == 1 else guidance.combine(branches[0], branches[1], timestep)
 
+    denoise: Denoise = velocity
     if checkpoint is not None:
-        velocity = taped(velocity, checkpoint.recorded(), checkpoint.record)
+        denoise = taped(velocity, checkpoint.recorded(), checkpoint.record)
     latents: Tensor = plugins.bind("samplers", first.sampler)(
-        velocity,
+        denoise,
         torch.stack([pipeline.noise(request) for request in requests]),
         tensor(pipeline.sigmas(first)),
         step_generator(first.seed),
