@@ -44,6 +44,7 @@ COMMANDS = {
         "wanrun.cli.calibrate_cache:calibrate_cache",
         "Measure what step caches must know of a model.",
     ),
+    "mix": ("wanrun.cli.mix:mix", "Find the best types for a size."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
     "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
