@@ -28,6 +28,7 @@ COMMANDS = {
     "ps": ("wanrun.cli.loaded:ps", "List the models that the server has loaded."),
     "stop": ("wanrun.cli.loaded:stop", "Unload a model of the server."),
     "jobs": ("wanrun.cli.jobs:jobs", "List, show, cancel and delete the server's videos."),
+    "attach": ("wanrun.cli.manage:attach", "Add a report or a recipe to a model."),
     "cp": ("wanrun.cli.manage:copy", "Copy a model to another name."),
     "rm": ("wanrun.cli.manage:remove", "Remove models."),
     "export": ("wanrun.cli.transfer:export_model", "Write a model into a file."),
