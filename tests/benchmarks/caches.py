@@ -6,6 +6,7 @@ frames of a clip against the same clip without a cache; fewer steps are there fo
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 
@@ -38,7 +39,8 @@ Clip = NDArray[np.uint8]
 
 def psnr(one: Clip, other: Clip) -> float:
     """In dB, of 8 bits."""
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((one.astype(float) - other) ** 2))))
+    error = float(np.mean((one.astype(float) - other) ** 2))
+    return 10 * math.log10(255**2 / max(1e-9, error))
 
 
 def main() -> None:
