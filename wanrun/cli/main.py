@@ -16,6 +16,7 @@ from wanrun.errors import WanrunError
 #: Where each command is, and its line of help: subcommands are not imported to be listed.
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
+    "batch": ("wanrun.cli.batch:batch", "Make many videos from a file of shots."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
     "prompt": ("wanrun.cli.prompt:prompt", "Show how a prompt is read."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
