@@ -175,11 +175,12 @@ def noise(request: GenerationRequest) -> Tensor:
     return correlated
 
 
-def step_cache(denoiser: Denoiser, request: GenerationRequest, levels: Tensor) -> StepCache | None:
+def step_cache(denoiser: Denoiser, request: GenerationRequest) -> StepCache | None:
     """The step cache that the request names, around ``denoiser``; None for none."""
     if request.cache == "none":
         return None
-    cache: StepCache = plugins.bind("step_caches", request.cache)(denoiser, levels.tolist(), request.boundary)
+    make = plugins.bind("step_caches", request.cache)
+    cache: StepCache = make(denoiser, sigmas(request), request.boundary)
     return cache
 
 
@@ -203,7 +204,7 @@ def denoise(
 
     levels = tensor(sigmas(request))
     steps = len(levels) - 1
-    cache = step_cache(denoiser, request, levels)
+    cache = step_cache(denoiser, request)
     guidance = Guidance(
         request.guidance_high,
         request.guidance_low,

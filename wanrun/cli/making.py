@@ -12,6 +12,7 @@ import click
 
 from wanrun import settings
 from wanrun.cli.plan import checked, summary
+from wanrun.cli.resolving import resolved
 from wanrun.cli.saving import Video, save
 from wanrun.runtime import runs
 from wanrun.runtime.runs import Run
@@ -36,9 +37,8 @@ def make(bundle: Bundle, prompt: str, asked: Mapping[str, Any], way: Way, starte
     monotonic time at which the command began.
     """
     from wanrun.cli import remote
-    from wanrun.request import resolve
 
-    request = resolve(bundle, prompt, asked)
+    request, asked = resolved(bundle, prompt, asked, way.device, way.memory)
     tell_notes(request)
     video = Video(bundle, request, way.output, way.file_format)
     here = way.device is not None or way.memory is not None
