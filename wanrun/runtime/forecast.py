@@ -17,39 +17,62 @@ _WORTH_TRYING = 0.12
 
 @dataclass(slots=True)
 class Forecaster:
-    """Seconds of requests for the estimator's bundle, which differ in settings and size alone."""
+    """Seconds of requests for the estimator's bundle, which differ in settings and size alone.
+
+    ``spent`` are those that the command has taken by now, None where a process of its own will begin anew.
+    """
 
     estimator: Estimator
     device: str
+    spent: float | None = None
     _parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
+    _tried: bool = False
+    _others: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
     _taken: dict[tuple[object, ...], Taken | None] = field(default_factory=dict)
 
     def seconds(self, request: GenerationRequest, computed: float = 1.0) -> float:
         """From the command's start to its end, where the part ``computed`` of the forwards is computed."""
+        taken = self._known(request)
+        if taken is None:
+            planned = self._plan(request)
+            experts = sum(planned.pop(name, 0.0) for name in EXPERTS)
+            start = max(planned.pop("start"), self.spent or 0.0)
+            return start + computed * experts + sum(planned.values())
+        planned = self._beside(request)
+        start, writing = planned.pop("start"), planned.pop("writing")
+        if self.spent is not None and taken.begin is not None:
+            start = self.spent + (0.0 if self._tried else taken.begin)
+        text = planned.pop("text")
+        decode = sum(planned.values()) if taken.decode is None else taken.decode
+        denoise = taken.load + computed * sum(evaluations(request)) * taken.forward
+        return start + text + denoise + decode + writing
+
+    def _plan(self, request: GenerationRequest) -> dict[str, float]:
+        """The plan's seconds by phase."""
         precision = self.estimator.machine.pick(request.precision)
         key = request.decoder, precision
         if key not in self._parts:
             self._parts[key] = self.estimator.read(request, precision)
         planned = self.estimator.plan(request, self._parts[key])
-        by_name = {phase.name: phase.seconds for phase in planned.phases}
-        experts = sum(by_name.pop(name, 0.0) for name in EXPERTS)
-        before = by_name.pop("start") + by_name.pop("text")
-        after = sum(by_name.values())
-        taken = self._known(request)
-        if taken is None:
-            return before + computed * experts + after
-        decode = after if taken.decode is None else taken.decode
-        return before + taken.load + computed * sum(evaluations(request)) * taken.forward + decode
+        return {phase.name: phase.seconds for phase in planned.phases}
 
-    def try_out(self, request: GenerationRequest, within_s: float) -> float:
+    def _beside(self, request: GenerationRequest) -> dict[str, float]:
+        """The plan's seconds but for the experts', which do not depend on the steps."""
+        key = request.latent_shape, request.decoder, request.precision
+        if key not in self._others:
+            planned = self._plan(request)
+            self._others[key] = {name: each for name, each in planned.items() if name not in EXPERTS}
+        return dict(self._others[key])
+
+    def try_out(self, request: GenerationRequest, within_s: float) -> None:
         """Make some steps of ``request`` if nothing is known of it and they are few of ``within_s`` seconds.
 
-        How many seconds that took. The encoded prompts stay in the cache.
+        The encoded prompts stay in the cache, and what was imported need not be again.
         """
         short = replace(request, steps=LEAST_STEPS, cache="none")
         step_s = (self.seconds(short) - self.seconds(replace(short, steps=1))) / (LEAST_STEPS - 1)
         if self._known(request) is not None or LEAST_STEPS * step_s > _WORTH_TRYING * within_s:
-            return 0.0
+            return
         planned = self.estimator.plan(short)
         watch = Stopwatch(pipeline.silent, self.estimator.machine.device == "cpu")
         watch("trial", 0, 1)
@@ -61,8 +84,10 @@ class Forecaster:
         if taken is not None:
             timings.keep(self.estimator.bundle, short, self.device, taken)
             self._taken.clear()
-        # what was imported need not be again
-        return max(0.0, watch.lasted("trial") - planned.phases[0].seconds)
+            self._others.clear()
+        self._tried = True
+        if self.spent is not None:
+            self.spent += watch.lasted("trial")
 
     def _known(self, request: GenerationRequest) -> Taken | None:
         key = request.latent_shape, request.decoder, request.precision
