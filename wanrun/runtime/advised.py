@@ -33,13 +33,14 @@ def advise(
     ``memory`` is in bytes. With ``trial`` this process makes the video, and may try some steps of it. Raises
     InvalidRequest for what is no target or level, when nothing is done in time, and as ``resolve``.
     """
+    began = time.process_time()
     named = {name: value for name, value in asked.items() if value is not None and name not in WISHES}
     wish = Wish(read_target(asked.get("target")), read_level(asked.get("quality")))
     if wish == Wish():
         return named, None
     request = resolve(bundle, prompt, named)
     estimator = open_estimator(bundle, device, memory)
-    forecaster = Forecaster(estimator, device, time.process_time() if trial else None)
+    forecaster = Forecaster(estimator, device, began if trial else None)
     if wish.target_s is not None and trial:
         forecaster.try_out(request, wish.target_s)
     chooser = Chooser(

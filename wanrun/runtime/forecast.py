@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 
 from wanrun import pipeline
@@ -13,18 +14,21 @@ from wanrun.types import EXPERTS, GenerationRequest
 
 #: A request is tried for some steps if that is less than this part of the time that it may take.
 _WORTH_TRYING = 0.12
+#: The part of starting that imports are; the rest is ending.
+_IMPORTS = 0.5
 
 
 @dataclass(slots=True)
 class Forecaster:
     """Seconds of requests for the estimator's bundle, which differ in settings and size alone.
 
-    ``spent`` are those that the command has taken by now, None where a process of its own will begin anew.
+    ``since`` is the processor's time of this process from which on its own work counts, too; None where
+    another process makes the video.
     """
 
     estimator: Estimator
     device: str
-    spent: float | None = None
+    since: float | None = None
     _parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
     _tried: bool = False
     _others: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
@@ -36,16 +40,18 @@ class Forecaster:
         if taken is None:
             planned = self._plan(request)
             experts = sum(planned.pop(name, 0.0) for name in EXPERTS)
-            start = max(planned.pop("start"), self.spent or 0.0)
-            return start + computed * experts + sum(planned.values())
+            return self._own() + computed * experts + sum(planned.values())
         planned = self._beside(request)
-        start, writing = planned.pop("start"), planned.pop("writing")
-        if self.spent is not None and taken.begin is not None:
-            start = self.spent + (0.0 if self._tried else taken.begin)
-        text = planned.pop("text")
+        start, text, writing = (planned.pop(name) for name in ("start", "text", "writing"))
+        if self._tried:
+            start *= 1 - _IMPORTS
         decode = sum(planned.values()) if taken.decode is None else taken.decode
         denoise = taken.load + computed * sum(evaluations(request)) * taken.forward
-        return start + text + denoise + decode + writing
+        return self._own() + start + text + denoise + decode + writing
+
+    def _own(self) -> float:
+        """Seconds that went into choosing."""
+        return 0.0 if self.since is None else time.process_time() - self.since
 
     def _plan(self, request: GenerationRequest) -> dict[str, float]:
         """The plan's seconds by phase."""
@@ -75,6 +81,7 @@ class Forecaster:
             return
         planned = self.estimator.plan(short)
         watch = Stopwatch(pipeline.silent, self.estimator.machine.device == "cpu")
+        before = time.process_time()
         watch("trial", 0, 1)
         pipeline.prompt_to_latents(
             self.estimator.bundle, short, watch, self.device, resident_bytes=planned.resident
@@ -86,8 +93,9 @@ class Forecaster:
             self._taken.clear()
             self._others.clear()
         self._tried = True
-        if self.spent is not None:
-            self.spent += watch.lasted("trial")
+        if self.since is not None:
+            # many threads' time is not the wall's
+            self.since += time.process_time() - before - watch.lasted("trial")
 
     def _known(self, request: GenerationRequest) -> Taken | None:
         key = request.latent_shape, request.decoder, request.precision

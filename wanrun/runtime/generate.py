@@ -28,13 +28,12 @@ def frames(
 
     What a whole run took is kept in ``timings``.
     """
-    progress = watch = Stopwatch(progress)
     from wanrun.decoders.latents import pack, unpack
     from wanrun.wan.devices import pick_device
 
     tally = tally or Tally()
     whole = not run.started
-    watch.on_cpu = pick_device(device) == "cpu"
+    progress = watch = Stopwatch(progress, on_cpu=pick_device(device) == "cpu")
     with open_store().hold():
         if run.latents.is_file():
             latents, described = unpack(run.latents)

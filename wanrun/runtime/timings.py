@@ -30,37 +30,29 @@ LEAST_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds of a run: of loading the experts, of one of their forwards, of decoding, and of beginning.
+    """Seconds of a run: of loading the experts, of one of their forwards, and of decoding.
 
-    ``begin`` is from the first of our work to the denoising, imports above all, where the prompts were known.
-    What a run did not do is None, and left to the plan.
+    A run that did not decode leaves that to the plan.
     """
 
     load: float
     forward: float
     decode: float | None = None
-    begin: float | None = None
 
 
 class Stopwatch:
-    """A Progress that notes when each step was done, from when it is made on, and passes on what it is told.
+    """A Progress that notes when each step was done, and passes on what it is told.
 
-    Once ``on_cpu`` is set, seconds are the processor's where those are fewer.
+    With ``on_cpu`` seconds are the processor's where those are fewer.
     """
 
-    def __init__(self, progress: Progress, on_cpu: bool = False) -> None:
-        self._progress, self.on_cpu = progress, on_cpu
+    def __init__(self, progress: Progress, on_cpu: bool) -> None:
+        self._progress, self._on_cpu = progress, on_cpu
         self._marks: dict[str, list[tuple[float, float]]] = {}
-        self._mark("begin")
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        if phase == "denoise" and phase not in self._marks:
-            self._mark("begin")
-        self._mark(phase)
-        self._progress(phase, done, total)
-
-    def _mark(self, phase: str) -> None:
         self._marks.setdefault(phase, []).append((time.perf_counter(), time.process_time()))
+        self._progress(phase, done, total)
 
     def lasted(self, phase: str) -> float:
         """Seconds between the phase's first mark and its last."""
@@ -75,13 +67,13 @@ class Stopwatch:
         usual = median(steps[1:])
         load = max(0.0, sum(steps) - usual * len(steps))
         decode = self.lasted("decode") if "decode" in self._marks else None
-        return Taken(load, usual * len(steps) / forwards, decode, self.lasted("begin"))
+        return Taken(load, usual * len(steps) / forwards, decode)
 
     def _between(self, phase: str) -> list[float]:
         """Seconds between the phase's marks, one after the other."""
         marks = self._marks.get(phase, [])
         return [
-            min(after[0] - before[0], after[1] - before[1]) if self.on_cpu else after[0] - before[0]
+            min(after[0] - before[0], after[1] - before[1]) if self._on_cpu else after[0] - before[0]
             for before, after in pairwise(marks)
         ]
 
@@ -93,8 +85,8 @@ def find(bundle: Bundle, request: GenerationRequest, device: str) -> Taken | Non
         if found["of"] != machine.fingerprint(device):
             return None
         taken = Taken(**found["taken"])
-        optional = [number for number in (taken.decode, taken.begin) if number is not None]
-        return taken if all(map(_is_time, (taken.load, taken.forward, *optional))) else None
+        numbers = [taken.load, taken.forward, 0.0 if taken.decode is None else taken.decode]
+        return taken if all(map(_is_time, numbers)) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -104,9 +96,7 @@ def keep(bundle: Bundle, request: GenerationRequest, device: str, taken: Taken) 
     known = find(bundle, request, device)
     if known is not None:
         load, forward = (known.load + taken.load) / 2, (known.forward + taken.forward) / 2
-        # prompts that have to be encoded are forecast by themselves
-        begin = min((each for each in (known.begin, taken.begin) if each is not None), default=None)
-        taken = Taken(load, forward, _even(known.decode, taken.decode), begin)
+        taken = Taken(load, forward, _even(known.decode, taken.decode))
     path = _path(bundle, request, device)
     described = {"of": machine.fingerprint(device), "taken": asdict(taken)}
     with suppress(StoreError, OSError):
