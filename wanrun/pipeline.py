@@ -280,7 +280,9 @@ def latents_to_frames(
 
 def provenance(bundle: Bundle, request: GenerationRequest, tally: Tally | None = None) -> dict[str, Any]:
     """What is written into the file: enough to make the same video again, and what a step cache saved."""
-    counted = {} if tally is None or not tally.forwards else {"cache": asdict(tally)}
+    counted = (
+        {} if tally is None or not tally.forwards else {"cache": {**asdict(tally), "share": tally.share}}
+    )
     return {
         **counted,
         "model": bundle.name,

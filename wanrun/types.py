@@ -135,6 +135,16 @@ class Tally:
     forwards: int = 0
     skipped: float = 0.0
 
+    @property
+    def share(self) -> float:
+        """The part of the forwards that was left out, 0..1."""
+        return self.skipped / self.forwards if self.forwards else 0.0
+
+    def recall(self, written: object) -> None:
+        """Take over what an earlier attempt has written down, if anything."""
+        if isinstance(written, dict):
+            self.forwards, self.skipped = int(written["forwards"]), float(written["skipped"])
+
 
 class StepCache(Denoiser, Protocol):
     """A denoiser that answers by itself where the model's answer would hardly change; for one video.

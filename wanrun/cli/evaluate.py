@@ -15,6 +15,7 @@ import click
 from wanrun import settings
 from wanrun.cli.options import parameters
 from wanrun.cli.tables import table
+from wanrun.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from wanrun.evaluate.suite import Report, Suite
@@ -56,12 +57,14 @@ COMPARISONS = {"fidelity": "wanrun.evaluate.fidelity"}
     "decoder",
     "flicker",
 )
+@click.option("--keep", is_flag=True, help="add it to what --target and --quality choose from")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(
     models: tuple[str, ...],
     suite: str,
     limit: int | None,
     output: str | None,
+    keep: bool,
     device: str | None,
     **asked: Any,
 ) -> None:
@@ -94,8 +97,23 @@ def evaluate(
         own = f"{model.replace('/', '-').replace(':', '-')}-{suite}"
         folder = Path(output or own) if len(reports) == 1 else Path(output or ".") / own
         written = _write(folder, {"model": bundle.name, "settings": chosen, **report.values}, report)
+        if keep:
+            written.append(_keep(bundle, suite, chosen, report.values))
         click.echo(f"\n{report.note}" if report.note else "")
         click.echo(", ".join(map(str, written)))
+
+
+def _keep(bundle: Bundle, suite: str, chosen: Mapping[str, Any], values: Mapping[str, Any]) -> Path:
+    """The bundle's quality table with what was found; InvalidRequest for a suite that gives no score."""
+    from wanrun.request import resolve
+    from wanrun.runtime import quality
+
+    if "score" not in values:
+        raise InvalidRequest(f"the suite {suite} does not say how good videos are: nothing can be kept")
+    request = resolve(bundle, "", chosen)
+    ways = request.sampler, request.schedule, request.cache
+    row = quality.Row(*ways, request.steps, round(values["score"], 4), round(values["computed"], 4))
+    return quality.keep(bundle, suite, row)
 
 
 @contextmanager

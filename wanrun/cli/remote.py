@@ -94,8 +94,9 @@ def make(prompt: str, asked: Mapping[str, Any], video: Video, as_json: bool, sta
             with shown(quiet=as_json) as progress:
                 _follow(client, job["id"], video.request, progress)
             client.save(f"/v1/videos/{job['id']}/content", wanted.path)
-        described = client.get(f"/v1/videos/{job['id']}/provenance") if as_json else None
-    tell(wanted.path, video.request, described, started)
+        described = client.get(f"/v1/videos/{job['id']}/provenance")
+        video.tally.recall(described.get("cache"))
+    tell(wanted.path, video.request, video.tally.share, described if as_json else None, started)
 
 
 def _listens() -> bool:
