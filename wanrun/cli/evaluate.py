@@ -46,6 +46,7 @@ SUITES = {"toy": "wanrun.evaluate.toy", "temporal": "wanrun.evaluate.temporal"}
     "precision",
     "decoder",
     "flicker",
+    "expand",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")
 def evaluate(

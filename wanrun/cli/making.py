@@ -13,6 +13,7 @@ import click
 from wanrun import settings
 from wanrun.cli.plan import checked, summary
 from wanrun.cli.saving import Video, save
+from wanrun.cli.tables import printable
 from wanrun.runtime import runs
 from wanrun.runtime.runs import Run
 from wanrun.types import Bundle, GenerationRequest
@@ -35,15 +36,17 @@ def make(bundle: Bundle, prompt: str, asked: Mapping[str, Any], way: Way, starte
     A server has a device and memory of its own: who names one has the video made here. ``started`` is the
     monotonic time at which the command began.
     """
+    from wanrun import pipeline
     from wanrun.cli import remote
-    from wanrun.request import resolve
+    from wanrun.request import chosen_words, resolve
 
-    request = resolve(bundle, prompt, asked)
+    request = pipeline.expand(bundle, resolve(bundle, prompt, asked))
     tell_notes(request)
     video = Video(bundle, request, way.output, way.file_format)
     here = way.device is not None or way.memory is not None
     if not here and remote.can_make(video, prompt) and remote.serves(bundle, request.lora):
-        remote.make(prompt, asked, video, way.as_json, started)
+        # the words are in this home's lists; a server expands by itself, to the same text
+        remote.make(chosen_words(prompt, request.seed), asked, video, way.as_json, started)
     else:
         make_here(bundle, request, way, started)
 
@@ -66,9 +69,11 @@ def make_here(
 
 
 def tell_notes(request: GenerationRequest) -> None:
-    """Say what was changed to fit the model."""
+    """Say what was changed to fit the model, and the prompt where it is not the one that was typed."""
     for note in request.notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
+    if request.written or request.expanded:
+        click.echo(f"Prompt: {printable(request.text)}", err=True)
 
 
 @contextmanager

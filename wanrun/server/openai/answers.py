@@ -47,6 +47,7 @@ class Details(BaseModel):
     noise: str
     cross_frame: float
     flicker: float
+    expand: str
     seed: int
     negative_prompt: str
     precision: str
