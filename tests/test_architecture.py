@@ -16,7 +16,7 @@ PACKAGE = ROOT / "wanrun"
 _BASE = {"errors", "types", "settings", "options"}
 _STAGE = _BASE | {"wan", "gguf"}
 _TEXT = _STAGE | {"prompts"}
-_MIDDLE = _BASE | {"plugins", "store", "modelfile", "sources", "wan", "gguf"}
+_MIDDLE = _BASE | {"plugins", "signatures", "store", "modelfile", "sources", "wan", "gguf"}
 _RUN = _MIDDLE | {"request", "pipeline", "sampling", "text", "decoders", "video", "prompts"}
 #: What each part may import besides itself.
 ALLOWED = {
@@ -42,8 +42,9 @@ ALLOWED = {
     "runtime": _RUN,
     "convert": _RUN | {"runtime"},
     "evaluate": _RUN | {"runtime"},
+    "batch": _RUN,
     "server": _RUN | {"runtime", "__init__"},
-    "cli": _RUN | {"runtime", "convert", "evaluate", "server", "__init__"},
+    "cli": _RUN | {"runtime", "batch", "convert", "evaluate", "server", "__init__"},
     "__init__": _RUN,
 }  # fmt: skip
 TORCH = {"gguf", "wan", "text", "diffusion", "decoders", "sampling", "evaluate", "convert"}

@@ -57,7 +57,7 @@ def test_the_video_equals_diffusers_pipeline(parts: Parts, bundle: Bundle) -> No
     scheduler = OfficialSigmas(
         prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2, flow_shift=request.shift
     )
-    scheduler.official = pipeline.sigmas(request)
+    scheduler.official = torch.tensor(pipeline.sigmas(request), dtype=torch.float64)
     theirs = WanPipeline(
         tokenizer=None, text_encoder=None, vae=parts.vae, scheduler=scheduler,
         transformer=parts.high, transformer_2=parts.low, boundary_ratio=0.875,

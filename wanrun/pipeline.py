@@ -186,14 +186,14 @@ def encode_all(
             if read.negative is not None:
                 read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
             found.append(read)
-            progress("reading prompts", index + 1, len(requests))
+            progress("encoding prompts", index + 1, len(requests))
     return found
 
 
-def sigmas(request: GenerationRequest) -> Tensor:
+def sigmas(request: GenerationRequest) -> list[float]:
     """The noise levels that the sampler walks down."""
-    schedule: Tensor = plugins.bind("schedules", request.schedule)(request.steps, request.shift)
-    return schedule
+    schedule = plugins.bind("schedules", request.schedule)
+    return [float(level) for level in schedule(request.steps, request.shift)]
 
 
 def noise(request: GenerationRequest) -> Tensor:
@@ -207,11 +207,12 @@ def noise(request: GenerationRequest) -> Tensor:
     return correlated
 
 
-def step_cache(denoiser: Denoiser, request: GenerationRequest, levels: Tensor) -> StepCache | None:
+def step_cache(denoiser: Denoiser, request: GenerationRequest) -> StepCache | None:
     """The step cache that the request names, around ``denoiser``; None for none."""
     if request.cache == "none":
         return None
-    cache: StepCache = plugins.bind("step_caches", request.cache)(denoiser, levels.tolist(), request.boundary)
+    make = plugins.bind("step_caches", request.cache)
+    cache: StepCache = make(denoiser, sigmas(request), request.boundary)
     return cache
 
 
@@ -231,10 +232,11 @@ def denoise(
     from wanrun.sampling.guidance import Guidance, guided
     from wanrun.sampling.noise import step_generator
     from wanrun.sampling.tape import taped
+    from wanrun.sampling.trajectory import tensor
 
-    levels = sigmas(request)
+    levels = tensor(sigmas(request))
     steps = len(levels) - 1
-    cache = step_cache(denoiser, request, levels)
+    cache = step_cache(denoiser, request)
     guidance = Guidance(
         request.guidance_high,
         request.guidance_low,
@@ -312,13 +314,15 @@ def latents_to_frames(
 
 def provenance(bundle: Bundle, request: GenerationRequest, tally: Tally | None = None) -> dict[str, Any]:
     """What is written into the file: enough to make the same video again, and what a step cache saved."""
-    counted = {} if tally is None or not tally.forwards else {"cache": asdict(tally)}
+    counted = (
+        {} if tally is None or not tally.forwards else {"cache": {**asdict(tally), "share": tally.share}}
+    )
     return {
         **counted,
         "model": bundle.name,
         **ingredients(bundle),
         "request": asdict(request),
-        "sigmas": [float(level) for level in sigmas(request)],
+        "sigmas": sigmas(request),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
 

@@ -187,6 +187,10 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         notes.append(f"{wanted} frames become {frames}: the model makes 4k+1")
     sampler = str(values.get("sampler", "unipc"))
     own = "unipc" if options.parse(sampler).name == "unipc" else "linear"
+    schedule = str(values.get("schedule", own))
+    steps = _steps(schedule, int(values["steps"]), float(values["shift"]))
+    if steps != values["steps"]:
+        notes.append(f"{values['steps']} steps become {steps}: as many as the schedule has")
     guidance = float(values.get("guidance", 1.0))
     return GenerationRequest(
         prompt=values["prompt"],
@@ -195,11 +199,11 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         height=height,
         frames=frames,
         fps=fps,
-        steps=int(values["steps"]),
+        steps=steps,
         shift=float(values["shift"]),
         boundary=float(values["boundary"]) if two_experts else None,
         sampler=sampler,
-        schedule=str(values.get("schedule", own)),
+        schedule=schedule,
         guidance_high=float(values.get("guidance_high", guidance)),
         guidance_low=float(values.get("guidance_low", guidance)),
         seed=int(values["seed"]),
@@ -217,6 +221,11 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         written=values["written"],
         expand=str(values.get("expand", "none")),
     )
+
+
+def _steps(schedule: str, steps: int, shift: float) -> int:
+    """How many steps the schedule has, which a written list decides itself; raises as the schedule does."""
+    return len(plugins.bind("schedules", schedule)(steps, shift)) - 1
 
 
 def _nearest(side: int, multiple: int) -> int:

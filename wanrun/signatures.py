@@ -61,10 +61,11 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a plugin's source says about it: its docstring's lines, and its options by name."""
+    """What a plugin's source says about it: its docstring, its options by name, its forwards a step."""
 
     about: str
     options: Mapping[str, Option]
+    forwards: int = 1
 
 
 def read(entry: EntryPoint) -> Signature | None:
@@ -80,7 +81,7 @@ def read(entry: EntryPoint) -> Signature | None:
         argument.arg: _option(entry.name, argument, default)
         for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
     }
-    return Signature(ast.get_docstring(function) or "", options)
+    return Signature(ast.get_docstring(function) or "", options, _forwards(function))
 
 
 def _definition(entry: EntryPoint) -> ast.FunctionDef | None:
@@ -92,6 +93,15 @@ def _definition(entry: EntryPoint) -> ast.FunctionDef | None:
         return None
     functions = (each for each in body if isinstance(each, ast.FunctionDef) and each.name == entry.attr)
     return next(functions, None)
+
+
+def _forwards(function: ast.FunctionDef) -> int:
+    """What ``wanrun.types.forwards`` marks it with."""
+    for node in function.decorator_list:
+        match node:
+            case ast.Call(ast.Name("forwards"), [ast.Constant(value=int(count))]):
+                return count
+    return 1
 
 
 def _option(plugin: str, argument: ast.arg, default: ast.expr | None) -> Option:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: uint8 (height, width, 3)
 Frame: TypeAlias = "NDArray[np.uint8]"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Called by long work with (phase, done, total); total 0 means unknown.
 Progress = Callable[[str, int, int], None]
@@ -133,6 +135,16 @@ class Tally:
     forwards: int = 0
     skipped: float = 0.0
 
+    @property
+    def share(self) -> float:
+        """The part of the forwards that was left out, 0..1."""
+        return self.skipped / self.forwards if self.forwards else 0.0
+
+    def recall(self, written: object) -> None:
+        """Take over what an earlier attempt has written down, if anything."""
+        if isinstance(written, dict):
+            self.forwards, self.skipped = int(written["forwards"]), float(written["skipped"])
+
 
 class StepCache(Denoiser, Protocol):
     """A denoiser that answers by itself where the model's answer would hardly change; for one video.
@@ -181,17 +193,26 @@ OnStep = Callable[[int, "Tensor", "Tensor"], None]
 
 
 class Sampler(Protocol):
-    """Integrates from ``sigmas[0]`` to ``sigmas[-1]``; a plain function."""
+    """Integrates from ``sigmas[0]`` to ``sigmas[-1]``; a plain function. ``rng`` belongs to the CPU."""
 
     def __call__(
         self, denoise: Denoise, latents: Tensor, sigmas: Tensor, rng: Generator, on_step: OnStep
     ) -> Tensor: ...
 
 
-class Schedule(Protocol):
-    """``steps`` + 1 sigmas from about 1 down to 0, float64; a plain function."""
+def forwards(count: int) -> Callable[[Function], Function]:
+    """Marks a sampler that asks the model ``count`` times a step; plans read it from the source."""
 
-    def __call__(self, steps: int, shift: float) -> Tensor: ...
+    def marked(function: Function) -> Function:
+        return function
+
+    return marked
+
+
+class Schedule(Protocol):
+    """``steps`` + 1 sigmas from about 1 to 0; a plain function, best without torch: plans ask it, too."""
+
+    def __call__(self, steps: int, shift: float) -> Sequence[float]: ...
 
 
 class Source(Protocol):

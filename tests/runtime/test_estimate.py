@@ -11,6 +11,7 @@ import pytest
 import wanrun
 from tests.modelfile.files import lora, save
 from tests.runtime.machines import MACHINE
+from wanrun import pipeline
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.request import resolve
 from wanrun.runtime import advice, machine
@@ -92,7 +93,21 @@ def test_evaluations_are_divided_at_the_boundary(toy: Bundle) -> None:
     assert low > high
     assert evaluations(replace(asked, guidance_high=1.0)) == (high // 2, low)
     assert evaluations(replace(asked, boundary=None)) == (40,)
+    inside = replace(asked, boundary=None, guidance_start=0.9, guidance_end=0.5)
+    assert evaluations(inside) == (20 + sum(0.5 <= level <= 0.9 for level in pipeline.sigmas(asked)),)
     assert evaluations(replace(asked, boundary=0.0))[1] == 0
+
+
+def test_evaluations_are_the_samplers_and_the_schedules(toy: Bundle) -> None:
+    """Heun asks again about the end of every step but the last; a list decides which expert is asked."""
+    asked = replace(resolve(toy, "x", {"schedule": "linear", "guidance": 1.0}), boundary=None)
+    assert evaluations(asked) == (20,)
+    assert evaluations(replace(asked, sampler="heun")) == (39,)
+    written = resolve(toy, "x", {"schedule": "custom:1,0.9,0.8,0", "sampler": "euler", "guidance": 1.0})
+    assert written.steps == 3
+    assert "20 steps become 3" in written.notes[-1]
+    assert evaluations(written) == (2, 1)
+    assert evaluations(replace(written, sampler="heun")) == (3, 2)
 
 
 def test_known_prompts_need_no_encoder(toy: Bundle, home: Path) -> None:

@@ -28,7 +28,7 @@ from wanrun.types import Denoiser, Resource, StepCache, Tally
 TOY = Path(__file__).parents[2] / "modelfiles" / "wan-toy"
 EXPERTS = {role: TOY / f"wan-toy-{role.replace('_', '-')}-Q8_0.gguf" for role in ("high_noise", "low_noise")}
 BOUNDARY, STEPS, SHAPE = 0.875, 16, (16, 2, 4, 4)
-SIGMAS = unipc(STEPS, 5.0).tolist()
+SIGMAS = unipc(STEPS, 5.0)
 POSITIVE, NEGATIVE = torch.randn(2, 4, 256, generator=torch.Generator().manual_seed(8))
 CACHES = {
     "easycache": "easycache:threshold=0.3,warmup=0.1",

@@ -15,6 +15,7 @@ from wanrun.errors import InvalidRequest
 from wanrun.sampling import schedules, unipc
 from wanrun.sampling.guidance import Guidance, guided
 from wanrun.sampling.noise import initial_noise
+from wanrun.sampling.trajectory import tensor
 
 POSITIVE, NEGATIVE = torch.full((3, 8), 2.0), torch.full((5, 8), -1.0)
 LATENTS = torch.ones(2, 1, 2, 2)
@@ -66,7 +67,7 @@ def test_passes_of_a_whole_run(high: float, low: float, passes: int) -> None:
     """26 of the 40 official steps at shift 12 are the high expert's; a scale of 1 needs one pass a step."""
     denoiser = Linear()
     denoise = guided(denoiser, POSITIVE, NEGATIVE, Guidance(high, low, 0.875))
-    sigmas = schedules.unipc(40, 12.0)
+    sigmas = tensor(schedules.unipc(40, 12.0))
     unipc.sample(denoise, initial_noise((2, 1, 2, 2), 0), sigmas, torch.Generator(), lambda *step: None)
     assert len(denoiser.calls) == passes
 

@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from wanrun import plugins
 from wanrun.errors import FormatError
 from wanrun.sampling.noise import initial_noise, step_generator
 from wanrun.sampling.schedules import linear
 from wanrun.sampling.tape import taped
+from wanrun.sampling.trajectory import tensor
 from wanrun.types import Denoise, OnStep
 
+from .flows import registered
+
 STEPS = 6
+SAMPLERS = registered("samplers")
 
 
 def noisy_euler(denoise: Denoise, latents: Tensor, sigmas: Tensor, rng: Generator, on_step: OnStep) -> Tensor:
@@ -35,14 +38,16 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["unipc", "dpm++2m", "euler", "noisy"])
+@pytest.mark.parametrize("name", [*SAMPLERS, "noisy"])
 @pytest.mark.parametrize("killed_at", [0, 1, 3, STEPS - 1])
 def test_a_stopped_run_continues_to_the_same_bits(name: str, killed_at: int) -> None:
-    sample = noisy_euler if name == "noisy" else plugins.load("samplers", name)
+    sample = noisy_euler if name == "noisy" else SAMPLERS[name]
 
     def run(denoise: Denoise) -> Tensor:
         noise = initial_noise((2, 2, 4, 4), 5)
-        result: Tensor = sample(denoise, noise, linear(STEPS, 3.0), step_generator(5), lambda *step: None)
+        result: Tensor = sample(
+            denoise, noise, tensor(linear(STEPS, 3.0)), step_generator(5), lambda *step: None
+        )
         return result
 
     kept: list[bytes] = []

@@ -50,6 +50,11 @@ class PartType(click.ParamType[tuple[int, int]]):
     metavar="FILE",
     help="without MODEL: add up the importance matrices of several runs; may repeat",
 )
+@click.option(
+    "--pairs/--no-pairs",
+    default=True,
+    help="also how channels go together, for a larger file and a better rounding of the K types",
+)
 @click.option("--force", is_flag=True, help="replace files that are there")
 @parameters(
     "size",
@@ -73,6 +78,7 @@ def calibrate(
     limit: int | None,
     part: tuple[int, int] | None,
     merge: tuple[Path, ...],
+    pairs: bool,
     force: bool,
     device: str | None,
     **asked: Any,
@@ -108,7 +114,7 @@ def calibrate(
     unfinished = output.with_name(f"{output.name}.unfinished")
     with shown() as progress:
         made = gathering.calibrate(
-            bundle, requests, source, unfinished, progress, device or settings.get("device")
+            bundle, requests, source, unfinished, progress, device or settings.get("device"), pairs
         )
     for role, imatrix in made.items():
         write_imatrix(paths[role], imatrix)

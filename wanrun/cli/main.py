@@ -16,6 +16,7 @@ from wanrun.errors import WanrunError
 #: Where each command is, and its line of help: subcommands are not imported to be listed.
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
+    "batch": ("wanrun.cli.batch:batch", "Make many videos from a file of shots."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
     "prompt": ("wanrun.cli.prompt:prompt", "Show how a prompt is read."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
@@ -45,6 +46,8 @@ COMMANDS = {
         "Measure what step caches must know of a model.",
     ),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
+    "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
+    "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),
     "plugins": ("wanrun.cli.info:plugins", "List plugins and what is wrong with them."),
     "doctor": ("wanrun.cli.info:doctor", "Show settings and what this machine can do."),
 }

@@ -12,6 +12,7 @@ import click
 
 from wanrun import settings
 from wanrun.cli.plan import checked, summary
+from wanrun.cli.resolving import resolved
 from wanrun.cli.saving import Video, save
 from wanrun.cli.tables import printable
 from wanrun.runtime import runs
@@ -38,9 +39,10 @@ def make(bundle: Bundle, prompt: str, asked: Mapping[str, Any], way: Way, starte
     """
     from wanrun import pipeline
     from wanrun.cli import remote
-    from wanrun.request import chosen_words, resolve
+    from wanrun.request import chosen_words
 
-    request = pipeline.expand(bundle, resolve(bundle, prompt, asked))
+    request, asked = resolved(bundle, prompt, asked, way.device, way.memory)
+    request = pipeline.expand(bundle, request)
     tell_notes(request)
     video = Video(bundle, request, way.output, way.file_format)
     here = way.device is not None or way.memory is not None
@@ -64,8 +66,11 @@ def make_here(
     kept = kept or runs.begin(settings.home(), bundle, request)
     with _resumable(kept):
         resident = None if planned is None else planned.resident
-        made = partial(frames, kept, bundle, request, device=device, resident_bytes=resident)
-        save(made, Video(bundle, request, way.output, way.file_format), way.as_json, started)
+        video = Video(bundle, request, way.output, way.file_format)
+        made = partial(
+            frames, kept, bundle, request, device=device, resident_bytes=resident, tally=video.tally
+        )
+        save(made, video, way.as_json, started)
 
 
 def tell_notes(request: GenerationRequest) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wanrun import settings
+from wanrun import options, pipeline, plugins, settings
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.runtime import advice
 from wanrun.runtime.calibration import calibrated
@@ -20,6 +20,8 @@ from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
+#: Step caches that keep nothing of the transformer's hidden states.
+_KEEP_NO_STATES = ("none", "easycache")
 #: Characters of a prompt for each token, on the low side, and the end-of-sequence token.
 _TOKEN_CHARACTERS = 4
 _MOST_TOKENS = 512
@@ -99,21 +101,34 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
         prompts=len(missing),
         prompt_tokens=min(_MOST_TOKENS, 1 + longest // _TOKEN_CHARACTERS),
         precision=precision,
+        kept_branches=0 if _cache(request) in _KEEP_NO_STATES else 1 + guided,
     )
 
 
-def evaluations(request: GenerationRequest) -> tuple[int, ...]:
-    """Forwards of each expert: one a step, and one more where a guidance scale is not 1.
+def _cache(request: GenerationRequest) -> str:
+    return options.parse(request.cache).name
 
-    Steps are divided by the published schedules, σ' = sσ / (1 + (s − 1)σ) with σ evenly from 1 to 0.
+
+def evaluations(request: GenerationRequest) -> tuple[int, ...]:
+    """Forwards of each expert, at most: what the sampler asks for, twice where guidance is used.
+
+    A sampler that asks more than once a step asks again about the step's end, which is not asked about at 0.
     """
-    twice = [1 + (scale != 1) for scale in (request.guidance_high, request.guidance_low)]
+
+    def forwards(level: float, scale: float) -> int:
+        return 1 + (scale != 1 and request.guidance_end <= level <= request.guidance_start)
+
+    levels = pipeline.sigmas(request)[:-1]
+    again = plugins.signature("samplers", options.parse(request.sampler).name)
+    asked = levels + levels[1:] * ((again.forwards if again else 1) - 1)
     if request.boundary is None:
-        return (request.steps * twice[0],)
-    levels = [1 - index / request.steps for index in range(request.steps)]
-    shifted = [request.shift * level / (1 + (request.shift - 1) * level) for level in levels]
-    high = sum(level >= request.boundary for level in shifted)
-    return high * twice[0], (request.steps - high) * twice[1]
+        return (sum(forwards(level, request.guidance_high) for level in asked),)
+    high = [level for level in asked if level >= request.boundary]
+    low = [level for level in asked if level < request.boundary]
+    return (
+        sum(forwards(level, request.guidance_high) for level in high),
+        sum(forwards(level, request.guidance_low) for level in low),
+    )
 
 
 def changed(request: GenerationRequest, changes: Mapping[str, Any]) -> GenerationRequest:

@@ -7,6 +7,7 @@ signal-to-noise ratio is λ = ln((1 − σ)/σ).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,11 @@ from wanrun.errors import InvalidRequest
 
 #: In λ. The multistep formulas divide by a step's square: a shorter one would be all rounding error.
 SMALLEST_STEP = 1e-6
+
+
+def tensor(sigmas: Sequence[float]) -> Tensor:
+    """What a sampler takes, float64, of what a schedule gives."""
+    return torch.tensor([float(sigma) for sigma in sigmas], dtype=torch.float64)
 
 
 def levels(sigmas: Tensor) -> list[float]:

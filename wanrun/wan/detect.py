@@ -124,6 +124,11 @@ class Identity:
     problem: str | None = None
 
 
+def is_toy(header: Header) -> bool:
+    """Whether this is an expert of wan-toy, of any type: it has the name in it."""
+    return str(header.metadata.get("general.name", "")).startswith("wan-toy")
+
+
 def identify(header: Header) -> Identity:
     """What the file of ``header`` is; of kind "unknown" when it is none of ours."""
     for prefix in _PREFIXES:

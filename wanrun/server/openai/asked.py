@@ -114,6 +114,16 @@ class Asked(BaseModel):
     decoder: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="A decoder plugin: vae, tiny, or vae+tiny."
     )
+    target: Annotated[float, Field(gt=0, le=2_592_000)] | None = Field(
+        None, description="Seconds that the video may take; settings that are not given follow."
+    )
+    quality: Literal["draft", "good", "best", "low", "medium", "high", "standard", "hd", "auto"] | None = (
+        Field(
+            None,
+            description="How good it is to be, and no slower than that takes; settings that are not given "
+            "follow. OpenAI's low, medium and high are draft, good and best; standard and hd good and best.",
+        )
+    )
     lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     priority: int = Field(
         0, ge=PRIORITIES[0], le=PRIORITIES[-1], description="Jobs of higher priority are done first."

@@ -44,6 +44,12 @@ WORDS: Mapping[str, str] = MappingProxyType(
 )
 
 
+#: OpenAI's words for levels of quality.
+LEVELS: Mapping[str, str | None] = MappingProxyType(
+    {"low": "draft", "medium": "good", "high": "best", "standard": "good", "hd": "best", "auto": None}
+)
+
+
 def video_order(service: Service, asked: AskedVideo, key: str | None) -> Order:
     """The order for a video; raises ModelNotFound, and InvalidRequest for what the model cannot do."""
     return _order(service, asked, _parameters(asked), key, asked.format)
@@ -72,4 +78,6 @@ def _order(
 def _parameters(asked: Asked) -> dict[str, Any]:
     """What was asked for, in our words."""
     given = asked.model_dump(exclude_none=True)
-    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given} | {"lora": asked.lora}
+    named = {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given}
+    quality = LEVELS.get(asked.quality or "auto", asked.quality)
+    return named | {"lora": asked.lora, "target": asked.target, "quality": quality}
