@@ -37,6 +37,7 @@ COMMANDS = {
     "verify": ("wanrun.cli.upkeep:verify", "Read models again and say what is damaged."),
     "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
+    "convert": ("wanrun.cli.convert:convert", "Make a GGUF file of a published checkpoint."),
     "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
     "calibrate": (
         "wanrun.cli.calibrate:calibrate",

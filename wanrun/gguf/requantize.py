@@ -23,6 +23,7 @@ from wanrun.gguf.compensate import compensated, factors
 from wanrun.gguf.dequantize import PLAIN, dequantize
 from wanrun.gguf.ggml import MADE, quantize
 from wanrun.gguf.ggml import dequantize as ggml_dequantize
+from wanrun.gguf.layouts import gguf_layout, safetensors_layout
 from wanrun.gguf.resumable import write_resumable
 from wanrun.gguf.types import tensor_type
 
@@ -59,7 +60,7 @@ def requantize(
     metadata: Mapping[str, object],
     progress: Progress,
 ) -> None:
-    """Write ``outputs`` of ``source`` to the GGUF file ``target``, whose metadata are ``metadata``.
+    """Write ``outputs`` of ``source`` to ``target``, safetensors if it is called so, else GGUF.
 
     A tensor that keeps its type keeps its bytes. An interrupted call is gone on with by the next.
     ``progress`` counts bytes. Raises InvalidRequest for a type that cannot be made or values that it cannot
@@ -69,6 +70,10 @@ def requantize(
     if unmade := sorted(set(new) - set(MADE)):
         raise InvalidRequest(f"ggml does not quantise to {', '.join(unmade)}; it does to {', '.join(MADE)}")
     entries = [(output.name, output.kind, source.header.tensors[output.source].shape) for output in outputs]
+    if target.suffix == ".safetensors":
+        layout = safetensors_layout({key: str(value) for key, value in metadata.items()}, entries)
+    else:
+        layout = gguf_layout(metadata, entries)
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
 
@@ -79,7 +84,7 @@ def requantize(
         def report(done: int, total: int) -> None:
             progress("quantising", done, total)
 
-        write_resumable(target, _job(source, outputs), metadata, entries, pieces, report)
+        write_resumable(target, _job(source, outputs), layout, pieces, report)
 
 
 def _job(source: Checkpoint, outputs: Iterable[Output]) -> bytes:
