@@ -100,7 +100,7 @@ def generate(
     written = settings.get("lora") or ()
     wanted = map(loras.parse, [written] if isinstance(written, str) else written)
     settings["lora"] = loras.bring(open_store(), wanted, pipeline.silent)
-    request = resolve(bundle, prompt, settings)
+    request = pipeline.expand(bundle, resolve(bundle, prompt, settings))
     tally = Tally()
     frames = pipeline.run(
         bundle, request, progress or pipeline.silent, device or configured.get("device"), tally
