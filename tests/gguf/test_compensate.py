@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.codes import LAYOUTS, grid, put
-from wanrun.gguf.compensate import compensated
+from wanrun.gguf.compensate import compensated, factors, pack
 from wanrun.gguf.ggml import quantize
+from wanrun.gguf.imatrix import Moments
 from wanrun.gguf.types import tensor_type
 
 Rows = NDArray[np.float32]
@@ -60,11 +61,13 @@ def products(x: Rows) -> Rows:
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_the_layer_loses_less(kind: str) -> None:
     rows, x = weights(32, 512), inputs(512)
-    plain = quantize(kind, rows)
-    better = compensated(kind, plain, rows, products(x))
+    plain = quantize(kind, rows, np.square(x).mean(0))
+    better = compensated(kind, plain, rows, factors(products(x)))
     errors = [np.linalg.norm(x @ (unpacked(kind, packed, rows.shape) - rows).T) for packed in (plain, better)]
     assert errors[1] < 0.6 * errors[0]
-    assert len(better) == len(plain)
+    assert better == pack(kind, rows, Moments(np.square(x).sum(0), len(x), products(x)))
+    assert plain == pack(kind, rows, Moments(np.square(x).sum(0), len(x)))
+    assert pack(kind, rows, None) == quantize(kind, rows)
 
 
 def test_it_is_what_solving_for_the_rest_gives() -> None:
@@ -84,7 +87,7 @@ def test_it_is_what_solving_for_the_rest_gives() -> None:
                 wanted[column:] -= np.linalg.solve(damped[column:, column:], damped[column:, :column] @ off)
             code = np.clip(np.round((wanted[column] - least[row, column]) / step[row, column]), 0, 15)
             chosen[row, column] = least[row, column] + step[row, column] * code
-    ours = unpacked("Q4_K", compensated("Q4_K", packed, rows, pairs), (2, 256))
+    ours = unpacked("Q4_K", compensated("Q4_K", packed, rows, factors(pairs)), (2, 256))
     assert (
         np.mean(np.isclose(ours, chosen, atol=1e-5)) > 0.97
     )  # a tie may fall either way, and what follows it
@@ -93,7 +96,7 @@ def test_it_is_what_solving_for_the_rest_gives() -> None:
 def test_channels_that_saw_nothing_are_rounded_alone() -> None:
     rows = weights(4, 256)
     packed = quantize("Q5_K", rows)
-    same = compensated("Q5_K", packed, rows, np.zeros((1, 256, 256), np.float32))
+    same = compensated("Q5_K", packed, rows, factors(np.zeros((1, 256, 256), np.float32)))
     near = unpacked("Q5_K", same, rows.shape)
     assert np.abs(near - rows).max() <= np.abs(unpacked("Q5_K", packed, rows.shape) - rows).max()
 
@@ -101,6 +104,6 @@ def test_channels_that_saw_nothing_are_rounded_alone() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     rows = weights(2, 256)
     with pytest.raises(InvalidRequest, match="cannot be chosen"):
-        compensated("Q8_0", quantize("Q8_0", rows), rows, np.zeros((1, 256, 256), np.float32))
+        compensated("Q8_0", quantize("Q8_0", rows), rows, factors(np.zeros((1, 256, 256), np.float32)))
     with pytest.raises(InvalidRequest, match="do not fit"):
-        compensated("Q4_K", quantize("Q4_K", rows), rows, np.zeros((2, 256, 256), np.float32))
+        compensated("Q4_K", quantize("Q4_K", rows), rows, torch.zeros(2, 256, 256))

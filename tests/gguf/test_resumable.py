@@ -15,6 +15,7 @@ import pytest
 
 from wanrun.errors import FormatError, InvalidRequest, StoreError
 from wanrun.gguf.header import read_header
+from wanrun.gguf.layouts import gguf_layout
 from wanrun.gguf.resumable import write_resumable
 from wanrun.gguf.writer import write_gguf
 
@@ -27,6 +28,7 @@ ENTRIES = [
     ("d", "BF16", (40,)),
 ]
 DATA = [random.Random(size).randbytes(size) for size in (40, 0, 102, 2, 80)]
+ONE = gguf_layout({}, ENTRIES[:1])
 
 
 class Stopped(BaseException):
@@ -51,7 +53,7 @@ def write(path: Path, job: bytes = b"job", stop_after: int = 1 << 40) -> list[in
             left -= len(piece)
             yield piece
 
-    write_resumable(path, job, METADATA, ENTRIES, some, lambda done, total: None)
+    write_resumable(path, job, gguf_layout(METADATA, ENTRIES), some, lambda done, total: None)
     return asked
 
 
@@ -112,10 +114,12 @@ def test_data_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     for wrong in ([b"x" * 41], [b"x" * 39], list[bytes]()):
         with pytest.raises(InvalidRequest, match="tensor 'a'"):
-            write_resumable(target, b"", {}, ENTRIES[:1], partial(_given, wrong), lambda *numbers: None)
+            write_resumable(target, b"", ONE, partial(_given, wrong), lambda *numbers: None)
         assert not list(tmp_path.iterdir())
     with pytest.raises(StoreError, match="are free"):
-        write_resumable(target, b"", {}, [("a", "F32", (1 << 50,))], pieces, lambda *numbers: None)
+        write_resumable(
+            target, b"", gguf_layout({}, [("a", "F32", (1 << 50,))]), pieces, lambda *numbers: None
+        )
     with pytest.raises(InvalidRequest, match="no folder"):
         write(tmp_path / "none" / "out.gguf")
     assert not list(tmp_path.iterdir())
@@ -128,6 +132,7 @@ def _given(data: list[bytes], first: int) -> list[bytes]:
 CHILD = """
 import sys, time
 from pathlib import Path
+from wanrun.gguf.layouts import gguf_layout
 from wanrun.gguf.resumable import write_resumable
 def pieces(first):
     print(first, flush=True)
@@ -135,8 +140,8 @@ def pieces(first):
         yield bytes([index]) * 50_000
         time.sleep(0.01)
         yield bytes([index + 1]) * 50_000
-entries = [(f"t{i}", "I8", (100_000,)) for i in range(40)]
-write_resumable(Path(sys.argv[1]), b"", {}, entries, pieces, lambda *numbers: None)
+layout = gguf_layout({}, [(f"t{i}", "I8", (100_000,)) for i in range(40)])
+write_resumable(Path(sys.argv[1]), b"", layout, pieces, lambda *numbers: None)
 """
 
 
@@ -167,4 +172,4 @@ def test_killed_again_and_again_it_is_finished_in_the_end(tmp_path: Path) -> Non
 
 
 def write_other(target: Path) -> None:
-    write_resumable(target, b"other", {}, ENTRIES[:1], pieces, lambda *numbers: None)
+    write_resumable(target, b"other", ONE, pieces, lambda *numbers: None)

@@ -85,7 +85,22 @@ def test_official_settings(model: str) -> None:
     for tag in (tag for tag in TAGS[model] if tag not in FEW_STEPS):
         parameters = spec(f"{model}:{tag}").parameters
         assert OFFICIAL[model].items() <= parameters.items()
-        assert parameters == defaults(*VARIANTS[model])
+        others = {name: value for name, value in parameters.items() if name not in ("magcache", "teacache")}
+        assert others == defaults(*VARIANTS[model])
+
+
+@pytest.mark.parametrize("model", TAGS)
+def test_what_is_published_for_the_step_caches(model: str) -> None:
+    """A ratio for each step after the first; where the experts change, a dip (Zehong-Ma/MagCache)."""
+    parameters = spec(model).parameters
+    ratios = [float(ratio) for ratio in str(parameters["magcache"]).split(",")]
+    assert len(ratios) == int(str(parameters["steps"])) - 1
+    dips = [
+        index + 1 for index, ratio in enumerate(ratios[:-3]) if ratio < 0.93 and ratio < ratios[index + 1]
+    ]
+    assert dips == {"wan2.2-t2v-a14b": [26], "wan2.2-i2v-a14b": [15]}.get(model, [])
+    assert ("teacache" in parameters) == model.startswith("wan2.1")
+    assert len(str(parameters.get("teacache", "1,2,3,4,5")).split(",")) == 5
 
 
 @pytest.mark.parametrize("model", TAGS)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.codes import LAYOUTS, grid, put
+from wanrun.gguf.ggml import quantize
+from wanrun.gguf.imatrix import Moments
 from wanrun.gguf.types import tensor_type
 
 #: Elements of a K block.
@@ -23,30 +25,44 @@ BLOCK = 256
 _DAMPING = 0.01
 
 
-def compensated(kind: str, packed: bytes, rows: NDArray[np.float32], products: NDArray[np.float32]) -> bytes:
+def compensated(kind: str, packed: bytes, rows: NDArray[np.float32], factors: Tensor) -> bytes:
     """``packed``, the blocks of ``rows`` (out, in) as ``kind``, with codes that change its output less.
 
-    ``products`` (in / 256, 256, 256) are sums of products of input channels, a block's with each other.
-    InvalidRequest for a kind that is not in ``wanrun.gguf.codes.LAYOUTS`` or products of other columns.
+    ``factors`` are those of the inputs' products. InvalidRequest for a kind that is not in
+    ``wanrun.gguf.codes.LAYOUTS`` or factors of other columns.
     """
     if kind not in LAYOUTS:
         raise InvalidRequest(f"the codes of {kind} cannot be chosen; those of {', '.join(LAYOUTS)} can")
     out, columns = rows.shape
-    if products.shape != (columns // BLOCK, BLOCK, BLOCK) or columns % BLOCK:
-        raise InvalidRequest(f"products of shape {products.shape} do not fit rows of {columns} columns")
+    if factors.shape != (columns // BLOCK, BLOCK, BLOCK) or columns % BLOCK:
+        raise InvalidRequest(f"products of shape {tuple(factors.shape)} do not fit rows of {columns} columns")
     blocks = torch.from_numpy(np.frombuffer(packed, np.uint8).copy()).reshape(-1, tensor_type(kind).size)
     least, step = (part.reshape(out, columns) for part in grid(kind, blocks))
     codes = torch.empty(out, columns, dtype=torch.uint8)
-    for index, pairs in enumerate(torch.from_numpy(products)):
+    for index, factor in enumerate(factors):
         at = slice(BLOCK * index, BLOCK * (index + 1))
         weights = torch.from_numpy(rows[:, at]).clone()
-        codes[:, at] = _choose(weights, least[:, at], step[:, at], _factor(pairs), LAYOUTS[kind].most)
+        codes[:, at] = _choose(weights, least[:, at], step[:, at], factor, LAYOUTS[kind].most)
     return put(kind, blocks, codes.reshape(-1, BLOCK)).numpy().tobytes()
 
 
+def factors(products: NDArray[np.float32]) -> Tensor:
+    """Of each block's sums of products of input channels, (blocks, 256, 256), how errors are to be spread.
+
+    The upper Cholesky factor of their inverse: row j says how column j's error goes to those behind it.
+    """
+    return torch.stack([_factor(pairs.double()) for pairs in torch.from_numpy(products)])
+
+
+def pack(kind: str, rows: NDArray[np.float32], seen: Moments | None) -> bytes:
+    """``rows`` as blocks of ``kind``, with all that is known of their inputs; raises as ``ggml.quantize``."""
+    packed = quantize(kind, rows, None if seen is None else seen.importance)
+    if seen is None or seen.products is None or kind not in LAYOUTS:
+        return packed
+    return compensated(kind, packed, rows, factors(seen.products))
+
+
 def _factor(pairs: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse of the products: row j is how column j's error is spread."""
-    pairs = pairs.double()
     mean = pairs.diagonal().mean()
     if not mean > 0:
         return torch.eye(BLOCK)

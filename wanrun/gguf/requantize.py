@@ -18,9 +18,12 @@ from torch import Tensor
 
 from wanrun.errors import InvalidRequest
 from wanrun.gguf.checkpoint import Checkpoint
+from wanrun.gguf.codes import LAYOUTS
+from wanrun.gguf.compensate import compensated, factors
 from wanrun.gguf.dequantize import PLAIN, dequantize
 from wanrun.gguf.ggml import MADE, quantize
 from wanrun.gguf.ggml import dequantize as ggml_dequantize
+from wanrun.gguf.layouts import gguf_layout, safetensors_layout
 from wanrun.gguf.resumable import write_resumable
 from wanrun.gguf.types import tensor_type
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A core's share at a time: its float32 values stay in the cache.
 _PIECE_ELEMENTS = 1 << 18
+#: Compensation goes through a piece column by column, which few rows would not be worth.
+_COMPENSATED_ELEMENTS = 1 << 21
 _PIECES_AHEAD = 4
 
 
@@ -37,13 +42,15 @@ _PIECES_AHEAD = 4
 class Output:
     """A tensor of the new file: its name and type there, the name that it has in the source.
 
-    ``importance``, float32 (columns,), says what an error in each column costs.
+    ``importance``, float32 (columns,), says what an error in each column costs; ``products`` are those of the
+    inputs, as ``wanrun.gguf.compensate`` takes them.
     """
 
     name: str
     kind: str
     source: str
     importance: NDArray[np.float32] | None = None
+    products: NDArray[np.float32] | None = None
 
 
 def requantize(
@@ -53,7 +60,7 @@ def requantize(
     metadata: Mapping[str, object],
     progress: Progress,
 ) -> None:
-    """Write ``outputs`` of ``source`` to the GGUF file ``target``, whose metadata are ``metadata``.
+    """Write ``outputs`` of ``source`` to ``target``, safetensors if it is called so, else GGUF.
 
     A tensor that keeps its type keeps its bytes. An interrupted call is gone on with by the next.
     ``progress`` counts bytes. Raises InvalidRequest for a type that cannot be made or values that it cannot
@@ -63,6 +70,10 @@ def requantize(
     if unmade := sorted(set(new) - set(MADE)):
         raise InvalidRequest(f"ggml does not quantise to {', '.join(unmade)}; it does to {', '.join(MADE)}")
     entries = [(output.name, output.kind, source.header.tensors[output.source].shape) for output in outputs]
+    if target.suffix == ".safetensors":
+        layout = safetensors_layout({key: str(value) for key, value in metadata.items()}, entries)
+    else:
+        layout = gguf_layout(metadata, entries)
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
 
@@ -73,7 +84,7 @@ def requantize(
         def report(done: int, total: int) -> None:
             progress("quantising", done, total)
 
-        write_resumable(target, _job(source, outputs), metadata, entries, pieces, report)
+        write_resumable(target, _job(source, outputs), layout, pieces, report)
 
 
 def _job(source: Checkpoint, outputs: Iterable[Output]) -> bytes:
@@ -84,7 +95,8 @@ def _job(source: Checkpoint, outputs: Iterable[Output]) -> bytes:
         digest.update(f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     for output in outputs:
         digest.update(output.source.encode() + b"\0")
-        digest.update(b"" if output.importance is None else output.importance.tobytes())
+        for known in (output.importance, output.products):
+            digest.update(b"" if known is None else known.tobytes())
     return digest.digest()
 
 
@@ -112,12 +124,17 @@ class _Rows:
     shape: tuple[int, int]
     data: Tensor
     scale: Tensor | None
+    factors: Tensor | None
 
     def convert(self) -> Data:
         if self.kind == self.output.kind and self.scale is None:
             return self.data.numpy()
         try:
-            return quantize(self.output.kind, self._values(), self.output.importance)
+            values = self._values()
+            packed = quantize(self.output.kind, values, self.output.importance)
+            if self.factors is None:
+                return packed
+            return compensated(self.output.kind, packed, values, self.factors)
         except InvalidRequest as error:
             raise InvalidRequest(f"tensor {self.output.name!r}: {error}") from None
 
@@ -134,10 +151,14 @@ def _pieces(source: Checkpoint, output: Output) -> Iterator[Callable[[], Data]]:
     """Functions that make the tensor's data, some rows each."""
     stored, scale = source.packed(output.source), source.scale(output.source)
     spec, columns = tensor_type(stored.type), stored.shape[-1] if stored.shape else 1
-    rows, step = prod(stored.shape) // max(columns, 1), max(1, _PIECE_ELEMENTS // max(columns, 1))
+    spread = None
+    if output.products is not None and output.kind in LAYOUTS and output.kind != stored.type:
+        spread = factors(output.products)
+    piece = _PIECE_ELEMENTS if spread is None else _COMPENSATED_ELEMENTS
+    rows, step = prod(stored.shape) // max(columns, 1), max(1, piece // max(columns, 1))
     for first in range(0, rows, step):
         count = min(step, rows - first)
         start, size = spec.nbytes(first * columns), spec.nbytes(count * columns)
         factor = scale if scale is None or scale.numel() == 1 else scale.reshape(-1, 1)[first : first + count]
         data = stored.data[start : start + size]
-        yield _Rows(output, stored.type, (count, columns), data, factor).convert
+        yield _Rows(output, stored.type, (count, columns), data, factor, spread).convert

@@ -1,4 +1,4 @@
-"""Writes a large GGUF file so that an interruption loses little: what is finished waits for the next try.
+"""Writes a large model file so that an interruption loses little: what is finished waits for the next try.
 
 The unfinished file lies beside its place under a name made of what it will be, so that another job never
 goes on with it. It begins with ``PART`` and the number of bytes that have reached the disk instead of
@@ -13,55 +13,54 @@ import os
 import shutil
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from wanrun.errors import FormatError, InvalidRequest, StoreError
-from wanrun.gguf.writer import gguf_head, sync_folder, tensor_bytes
+from wanrun.gguf.writer import sync_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from wanrun.gguf.writer import Data
 
-    #: Name, type, shape in torch's order.
-    Entry: TypeAlias = "tuple[str, str, Sequence[int]]"
-    #: The data of the entries from the given one on, in order, in pieces that each belong to one entry.
+    #: The data of the tensors from the given one on, in order, in pieces that each belong to one tensor.
     Pieces: TypeAlias = "Callable[[int], Iterable[Data]]"
 
 _MARK = struct.Struct("<4s4xQ")
 
 
-def write_resumable(
-    path: Path,
-    job: bytes,
-    metadata: Mapping[str, object],
-    entries: Sequence[Entry],
-    pieces: Pieces,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Write a GGUF file; a reader sees the old ``path`` or the whole new one, never a part.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A file as it will be: all before the data, and each tensor's name, bytes, and end after filling."""
 
-    ``job`` is whatever else decides the data: the part of an interrupted call with the same ``job``,
-    metadata and entries is gone on with. ``progress`` gets the bytes that are written and how many there
-    will be. Raises InvalidRequest for what the format cannot hold, or when another process writes the same
-    file; StoreError when the disk is too small, before anything is written, or full.
+    head: bytes
+    tensors: Sequence[tuple[str, int, int]]
+
+
+def write_resumable(
+    path: Path, job: bytes, layout: Layout, pieces: Pieces, progress: Callable[[int, int], None]
+) -> None:
+    """Write a file of tensors; a reader sees the old ``path`` or the whole new one, never a part.
+
+    ``job`` is whatever else decides the data: the part of an interrupted call with the same ``job`` and
+    head is gone on with. ``progress`` gets the bytes that are written and how many there will be. Raises
+    InvalidRequest when the pieces do not fit the layout, or another process writes the same file;
+    StoreError when the disk is too small, before anything is written, or full.
     """
-    head, alignment = gguf_head(metadata, [(*entry, b"") for entry in entries])
-    ends = [len(head)]
-    for name, kind, shape in entries:
-        ends.append(ends[-1] + -(-tensor_bytes(name, kind, shape) // alignment) * alignment)
     if not path.parent.is_dir():
         raise InvalidRequest(f"there is no folder {path.parent} to write {path.name} to")
-    part = path.with_name(f".{path.name}.{hashlib.sha256(head + job).hexdigest()[:16]}.part")
+    part = path.with_name(f".{path.name}.{hashlib.sha256(layout.head + job).hexdigest()[:16]}.part")
     _remove_others(path, part)
+    ends = [len(layout.head), *(end for _, _, end in layout.tensors)]
     _check_space(path, ends[-1] - (part.stat().st_size if part.exists() else 0))
     with _opened(part) as descriptor:
         try:
-            _Part(descriptor, head, ends).write(entries, pieces, progress)
+            _Part(descriptor, layout, ends).write(pieces, progress)
         except (InvalidRequest, FormatError):  # which repeating does not mend
             part.unlink()
             raise
@@ -117,41 +116,37 @@ def _check_space(path: Path, needed: int) -> None:
 class _Part:
     """The unfinished file. A thread brings finished entries to the disk and then notes them."""
 
-    def __init__(self, descriptor: int, head: bytes, ends: Sequence[int]) -> None:
-        self.descriptor, self.head, self.ends = descriptor, head, ends
+    def __init__(self, descriptor: int, layout: Layout, ends: Sequence[int]) -> None:
+        self.descriptor, self.layout, self.ends = descriptor, layout, ends
         self.done = _finished(descriptor, ends)
         self._noted: Future[None] | None = None
 
-    def write(self, entries: Sequence[Entry], pieces: Pieces, progress: Callable[[int, int], None]) -> None:
+    def write(self, pieces: Pieces, progress: Callable[[int, int], None]) -> None:
         os.ftruncate(self.descriptor, self.ends[self.done])
-        self._put(self.head[_MARK.size :], _MARK.size)
+        self._put(self.layout.head[_MARK.size :], _MARK.size)
         with ThreadPoolExecutor(1) as notes:
             try:
-                self._write_all(entries, pieces, progress, notes)
+                self._write_all(pieces, progress, notes)
             finally:
                 notes.submit(self._note, self.done).result()
-        os.pwrite(self.descriptor, self.head[: _MARK.size], 0)
+        os.pwrite(self.descriptor, self.layout.head[: _MARK.size], 0)
         os.fsync(self.descriptor)
 
     def _write_all(
-        self,
-        entries: Sequence[Entry],
-        pieces: Pieces,
-        progress: Callable[[int, int], None],
-        notes: ThreadPoolExecutor,
+        self, pieces: Pieces, progress: Callable[[int, int], None], notes: ThreadPoolExecutor
     ) -> None:
         data = iter(pieces(self.done))
-        for name, kind, shape in entries[self.done :]:
-            position, left = self.ends[self.done], tensor_bytes(name, kind, shape)
+        for name, left, end in self.layout.tensors[self.done :]:
+            position = self.ends[self.done]
             while left:
                 piece = next(data, None)
                 if piece is None or _nbytes(piece) > left:
                     raise InvalidRequest(
-                        f"tensor {name!r}: {kind} of shape {tuple(shape)} has {left} bytes left"
+                        f"tensor {name!r}: its data are not as long as its type and shape say"
                     )
                 position, left = self._put(piece, position), left - _nbytes(piece)
                 progress(position, self.ends[-1])
-            self._put(bytes(self.ends[self.done + 1] - position), position)
+            self._put(bytes(end - position), position)
             self.done += 1
             if self._noted is None or self._noted.done():
                 self._noted = notes.submit(self._note, self.done)

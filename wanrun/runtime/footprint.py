@@ -34,7 +34,14 @@ def denoising(model: Transformer, job: Job) -> int:
         + 2 * model.largest_bytes  # the second one is oneDNN's, in its own layout
         + activations(model, job.tokens, item)
         + _SAMPLER_COPIES * latents
+        + kept_states(model, job)
     )
+
+
+def kept_states(model: Transformer, job: Job) -> int:
+    """What a step cache keeps: of each branch what the blocks added, and of one what they began with."""
+    copies = job.kept_branches + 1 if job.kept_branches else 0
+    return 4 * copies * job.tokens * model.width
 
 
 def activations(model: Transformer, tokens: int, item: int) -> int:

@@ -126,6 +126,6 @@ def plain(name: str, shape: tuple[int, ...], kind: str) -> str:
     As city96/ComfyUI-GGUF tools/convert.py and fix_5d_tensors.py: vectors, modulation and the patch
     embedding are F32, and GGUF has no fp8.
     """
-    if len(shape) != 2 and kind in (*_HALVES, *_FP8, "F64"):
+    if (len(shape) != 2 or name.endswith("modulation")) and kind in (*_HALVES, *_FP8, "F64"):
         return "F32"
     return "F16" if kind in _FP8 else kind

@@ -73,13 +73,14 @@ def _output(
         return Output(name, plain(name, info.shape, info.type), stored)
     asked = ruled(rules, name)
     kind = fitting(asked, info.shape) if asked else choose(mix, name, info.shape) or info.type
-    weights = seen[name].importance if name in seen else None
+    known = seen.get(name)
+    weights = None if known is None else known.importance
     if weights is None and kind in NEED_IMPORTANCE and kind != info.type:
         raise InvalidRequest(
             f"{name} as {kind} needs an importance matrix, without which so few bits are noise: make one "
             "with 'wanrun calibrate' and give it with --imatrix"
         )
-    return Output(name, kind, stored, weights)
+    return Output(name, kind, stored, weights, None if known is None else known.products)
 
 
 def _check_rules(rules: Rules, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
