@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from torch import Tensor
@@ -109,7 +110,8 @@ def rows(reference: Bundle, work: Path, kinds: list[str], ways: list[str], video
         for way in ways:
             bundle = quantised(reference, work, kind, way)
             error, decibels, scores = videos.row(bundle)
-            yield f"| {kind} | {way} | {megabytes(bundle):.2f} | {error:.2%} | {decibels:.1f} | {cells(scores)} |"
+            facts = f"{megabytes(bundle):.2f} | {error:.2%} | {decibels:.1f}"
+            yield f"| {kind} | {way} | {facts} | {cells(scores)} |"
 
 
 if __name__ == "__main__":
@@ -126,4 +128,4 @@ if __name__ == "__main__":
     model = wanrun.load(given.reference)
     made = Videos(model, given.videos, {"steps": given.steps, "guidance": given.guidance})
     for line in rows(model, given.work, given.kinds, given.ways.split(","), made):
-        print(line, flush=True)
+        click.echo(line)
