@@ -42,8 +42,9 @@ ALLOWED = {
     "runtime": _RUN,
     "convert": _RUN | {"runtime"},
     "evaluate": _RUN | {"runtime"},
+    "batch": _RUN,
     "server": _RUN | {"runtime", "__init__"},
-    "cli": _RUN | {"runtime", "convert", "evaluate", "server", "__init__"},
+    "cli": _RUN | {"runtime", "batch", "convert", "evaluate", "server", "__init__"},
     "__init__": _RUN,
 }  # fmt: skip
 TORCH = {"gguf", "wan", "text", "diffusion", "decoders", "sampling", "evaluate", "convert"}

@@ -23,7 +23,17 @@ from wanrun.errors import (
     StoreError,
     WanrunError,
 )
-from wanrun.types import Adapter, Bundle, Clip, Component, Decoder, Denoiser, GenerationRequest, TextEncoder
+from wanrun.types import (
+    Adapter,
+    Bundle,
+    Clip,
+    Component,
+    Decoder,
+    Denoiser,
+    GenerationRequest,
+    Tally,
+    TextEncoder,
+)
 
 if TYPE_CHECKING:
     from wanrun.types import Progress
@@ -90,9 +100,12 @@ def generate(
     written = settings.get("lora") or ()
     wanted = map(loras.parse, [written] if isinstance(written, str) else written)
     settings["lora"] = loras.bring(open_store(), wanted, pipeline.silent)
-    request = resolve(bundle, prompt, settings)
-    frames = pipeline.run(bundle, request, progress or pipeline.silent, device or configured.get("device"))
-    return Clip(list(frames), request.fps, pipeline.provenance(bundle, request))
+    request = pipeline.expand(bundle, resolve(bundle, prompt, settings))
+    tally = Tally()
+    frames = pipeline.run(
+        bundle, request, progress or pipeline.silent, device or configured.get("device"), tally
+    )
+    return Clip(list(frames), request.fps, pipeline.provenance(bundle, request, tally))
 
 
 def load_text_encoder(source: str | Path | Component) -> TextEncoder:

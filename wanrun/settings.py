@@ -42,6 +42,7 @@ SETTINGS = (
     Setting(
         "plugins", "*", "comma-separated distributions whose plugins may load; empty for none, * for all"
     ),
+    Setting("lpips", "", "safetensors file of LPIPS's weights, for 'wanrun evaluate --suite fidelity'"),
     Setting(
         "loras", "", "folder of the LoRA files that may be asked for by name; loras in WANRUN_HOME if empty"
     ),

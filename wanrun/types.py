@@ -135,6 +135,16 @@ class Tally:
     forwards: int = 0
     skipped: float = 0.0
 
+    @property
+    def share(self) -> float:
+        """The part of the forwards that was left out, 0..1."""
+        return self.skipped / self.forwards if self.forwards else 0.0
+
+    def recall(self, written: object) -> None:
+        """Take over what an earlier attempt has written down, if anything."""
+        if isinstance(written, dict):
+            self.forwards, self.skipped = int(written["forwards"]), float(written["skipped"])
+
 
 class StepCache(Denoiser, Protocol):
     """A denoiser that answers by itself where the model's answer would hardly change; for one video.
@@ -333,6 +343,17 @@ class GenerationRequest:
     cross_frame: float = 0.0
     #: 0..1: how far still areas are smoothed in time after decoding.
     flicker: float = 0.0
+    #: What was typed, where the seed chose words in it; ``prompt`` has them chosen.
+    written: str = ""
+    #: An expander with its options, or "none".
+    expand: str = "none"
+    #: What the expander made of ``prompt``; "" until it did.
+    expanded: str = ""
+
+    @property
+    def text(self) -> str:
+        """The prompt that is encoded: the expanded one where there is one."""
+        return self.expanded or self.prompt
 
 
 @dataclass(frozen=True, slots=True)

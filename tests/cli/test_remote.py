@@ -19,14 +19,18 @@ import httpx
 import pytest
 
 from tests.modelfile.files import lora, save
+from tests.server.idle import idle
 from tests.server.serving import Server, serving
 from wanrun import __version__, load
 from wanrun.cli import remote
+from wanrun.cli.client import connected
 from wanrun.cli.saving import Video
 from wanrun.errors import InvalidRequest
 from wanrun.request import resolve
+from wanrun.store import pulling
+from wanrun.store.creation import quiet
 from wanrun.store.names import parse_name
-from wanrun.store.store import open_store
+from wanrun.store.store import Store, open_store
 from wanrun.types import Bundle
 
 _QUICK = ("--steps", "2", "--frames", "6", "--size", "33x32", "--seed", "3", "--guidance-high", "2.5")
@@ -204,6 +208,19 @@ def test_the_same_output_wherever_it_is_made(kind: str, asked: httpx.Client, tmp
         assert [each for each in there[3] if each.startswith(end)] == [
             each for each in here[3] if each.startswith(end)
         ]
+
+
+def test_a_server_that_measures_its_machine_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pulling.pull(Store(home), "wan-toy", quiet)
+    with idle(home) as server:
+        monkeypatch.setenv("WANRUN_HOST", server.url.removeprefix("http://"))
+        for words in (["The server is measuring its machine; it happens", "Plan: "], ["Plan: "]):
+            with connected() as client:
+                remote._plan(client, {"model": "wan-toy", "prompt": "x"}, quiet=False)
+            said = capsys.readouterr().err.splitlines()
+            assert [line[: len(start)] for line, start in zip(said, words, strict=True)] == words
 
 
 def test_what_is_refused_leaves_nothing(asked: httpx.Client, tmp_path: Path) -> None:

@@ -68,6 +68,33 @@ def test_jobs_are_listed_shown_cancelled_and_deleted(asked: httpx.Client) -> Non
     asked.close()
 
 
+def test_a_finished_video_is_fetched(
+    asked: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = LONG | {"num_frames": 5, "num_inference_steps": 1, "seed": 4, "format": "webm"}
+    video_id = asked.post("/v1/videos", json=quick).json()["id"]
+    asked.get(f"/v1/videos/{video_id}/events")  # until it is over
+    said = [done("jobs", "fetch", video_id, *more) for more in ((), (), ("-o", "mine"))]
+    names = [Path(line.split("  ")[0]).name for line in said]
+    assert names == [
+        "a-red-ball-on-a-blue-surface-that-bounces-on-and-o-4.webm",
+        "a-red-ball-on-a-blue-surface-that-bounces-on-and-o-4-2.webm",
+        "mine.webm",
+    ]
+    assert said[0].endswith("(32x32, 5 frames, seed 4)\n")
+    data = asked.get(f"/v1/videos/{video_id}/content").content
+    assert {(tmp_path / name).read_bytes() for name in names} == {data}
+    assert ".mp4 but the format is webm" in refused("jobs", "fetch", video_id, "-o", "x.mp4")
+    assert "there is no folder" in refused("jobs", "fetch", video_id, "-o", "nowhere/x.webm")
+    waiting = asked.post("/v1/videos", json=LONG | {"num_inference_steps": 900}).json()["id"]
+    assert f"{waiting} has no video" in refused("jobs", "fetch", waiting)
+    assert "there is no job" in refused("jobs", "fetch", "../../etc/passwd")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    asked.post(f"/v1/videos/{waiting}/cancel")
+    asked.close()
+
+
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -17,7 +17,7 @@ from wanrun import pipeline
 from wanrun.cli.main import main
 from wanrun.convert.calibrate import calibrate
 from wanrun.errors import InvalidRequest
-from wanrun.gguf.imatrix import Imatrix, read_imatrix
+from wanrun.gguf.imatrix import Imatrix, merge, read_imatrix, write_imatrix
 from wanrun.modelfile import grammar
 from wanrun.request import resolve
 from wanrun.sampling.noise import initial_noise
@@ -142,3 +142,24 @@ def test_the_command_replaces_nothing_unasked(tmp_path: Path) -> None:
         command = ["calibrate", *arguments, "-o", str(tmp_path / "i.gguf")]
         assert CliRunner().invoke(main, command).exit_code in (1, 2)
     assert taken.read_bytes() == b"mine"
+
+
+def test_products_are_kept_for_compensation(bundle: Bundle, tmp_path: Path) -> None:
+    (request,) = requests(bundle, 1)
+    path = tmp_path / "unfinished"
+    made = calibrate(bundle, [request], "balls", path, device="cpu")
+    seen = made["high_noise"].moments["blocks.0.ffn.2.weight"]
+    assert seen.products is not None
+    assert seen.products.shape == (2, 256, 256)
+    assert np.allclose(seen.products.diagonal(axis1=1, axis2=2).ravel(), seen.sums, rtol=1e-3)
+    assert np.linalg.eigvalsh(seen.products.astype(float)).min() > -1e-3 * seen.sums.max()
+    write_imatrix(path, made["high_noise"])
+    again = read_imatrix(path).moments["blocks.0.ffn.2.weight"].products
+    assert again is not None
+    assert np.array_equal(again, seen.products)
+    both = merge([made["high_noise"], made["high_noise"]]).moments["blocks.0.ffn.2.weight"].products
+    assert both is not None
+    assert np.array_equal(both, 2 * seen.products)
+    plain = calibrate(bundle, [request], "balls", tmp_path / "plain", device="cpu", pairs=False)
+    assert all(moments.products is None for moments in plain["high_noise"].moments.values())
+    assert equal(made, plain)

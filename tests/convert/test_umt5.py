@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
 from tests.text.tiny import (
@@ -21,6 +22,7 @@ from tests.text.tiny import (
     relative_error,
     train_vocabulary,
 )
+from wanrun.convert.network import Wanted, convert
 from wanrun.convert.umt5 import EncoderType, convert_umt5
 from wanrun.convert.vocabulary import read_vocabulary
 from wanrun.errors import FormatError, InvalidRequest
@@ -167,3 +169,82 @@ def test_bytes_that_are_no_vocabulary_are_refused(vocabulary: bytes) -> None:
             read_vocabulary(bytes(mutated[: rng.choice([len(mutated), rng.randrange(len(mutated))])]))
         except (FormatError, InvalidRequest):
             continue
+
+
+def original_name(name: str) -> str:
+    """What Wan's own checkpoints call a tensor of transformers' (Wan2.2 wan/modules/t5.py)."""
+    for theirs, original in (
+        ("shared.", "token_embedding."),
+        ("encoder.final_layer_norm.", "norm."),
+        ("encoder.block.", "blocks."),
+        (".layer.0.SelfAttention.relative_attention_bias.", ".pos_embedding.embedding."),
+        (".layer.0.SelfAttention.", ".attn."),
+        (".layer.0.layer_norm.", ".norm1."),
+        (".layer.1.layer_norm.", ".norm2."),
+        (".layer.1.DenseReluDense.wi_0.", ".ffn.gate.0."),
+        (".layer.1.DenseReluDense.wi_1.", ".ffn.fc1."),
+        (".layer.1.DenseReluDense.wo.", ".ffn.fc2."),
+    ):
+        name = name.replace(theirs, original)
+    return name
+
+
+def published(reference: Any, vocabulary: bytes, folder: Path, maker: str) -> Path:
+    """The encoder as ``maker`` publishes it; returns what to convert."""
+    state = {
+        n: w.contiguous() for n, w in reference.state_dict().items() if n != "encoder.embed_tokens.weight"
+    }
+    if maker == "diffusers":
+        (folder / "text_encoder").mkdir(parents=True)
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer" / "spiece.model").write_bytes(vocabulary)
+        save_file(state, folder / "text_encoder" / "model.safetensors")
+        return folder
+    folder.mkdir()
+    if maker == "comfy":
+        state["spiece_model"] = torch.frombuffer(bytearray(vocabulary), dtype=torch.uint8)
+    else:
+        state = {original_name(name): value for name, value in state.items()}
+        (folder / "google" / "umt5-xxl").mkdir(parents=True)
+        (folder / "google" / "umt5-xxl" / "spiece.model").write_bytes(vocabulary)
+    save_file(state, folder / "umt5.safetensors")
+    return folder / "umt5.safetensors"
+
+
+@pytest.mark.parametrize("maker", ["diffusers", "comfy", "official"])
+def test_every_maker_s_files_become_what_llama_cpp_loads(
+    reference: Any, files: dict[str, Path], tmp_path: Path, maker: str
+) -> None:
+    source = published(reference, train_vocabulary("identity"), tmp_path / "in", maker)
+    target = tmp_path / "out.gguf"
+    convert(source, target, lambda *progress: None, Wanted(type="F32", role="text_encoder"))
+    ours, known = gguf.GGUFReader(target), gguf.GGUFReader(files["F32"])
+    assert {t.name: t.data.tobytes() for t in ours.tensors} == {
+        t.name: t.data.tobytes() for t in known.tensors
+    }
+    for key, field in known.fields.items():
+        if not key.startswith("GGUF."):
+            assert ours.fields[key].contents() == field.contents(), key
+    with load(target, threads=1) as encoder:
+        rows, ids = encoder.encode(PROMPT), encoder.tokenize(PROMPT)
+    assert relative_error(rows, reference_rows(reference, ids)) <= 0.01
+
+
+def test_an_encoder_without_a_tokeniser_says_what_to_give(
+    reference: Any, vocabulary: bytes, tmp_path: Path
+) -> None:
+    source = published(reference, vocabulary, tmp_path / "in", "comfy")
+    state = load_file(source)
+    del state["spiece_model"]
+    save_file(state, source)
+    with pytest.raises(InvalidRequest, match="--tokenizer"):
+        convert(source, tmp_path / "out.gguf", lambda *progress: None)
+    with pytest.raises(InvalidRequest, match=r"spiece\.model"):
+        convert(source, tmp_path / "out.gguf", lambda *progress: None, Wanted(tokenizer=tmp_path))
+    (tmp_path / "spiece.model").write_bytes(vocabulary)
+    for type in ("BF16", "Q8_0"):
+        wanted = Wanted(type, tokenizer=tmp_path / "spiece.model")
+        convert(source, tmp_path / f"{type}.gguf", lambda *progress: None, wanted)
+        with load(tmp_path / f"{type}.gguf", threads=1) as encoder:
+            rows, ids = encoder.encode(PROMPT), encoder.tokenize(PROMPT)
+        assert relative_error(rows, reference_rows(reference, ids)) <= 0.03

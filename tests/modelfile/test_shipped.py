@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from wanrun import plugins
 from wanrun.errors import ModelNotFound
 from wanrun.modelfile import library
 from wanrun.modelfile.spec import Spec, defaults
@@ -29,8 +31,11 @@ TAGS = {
     "wan2.2-i2v-a14b": [*without("q4_0", "q4_1"), "lightning"],
     "wan2.2-ti2v-5b": without(),
     "wan2.1-t2v-1.3b": [*without("q2_k", "q4_1", "q5_1", "q5_k_s", "q6_k"), "f16"],
-    "wan2.1-t2v-14b": without("q2_k", "q4_1", "q5_1"),
+    "wan2.1-t2v-14b": [*without("q2_k", "q4_1", "q5_1"), "causvid", "lightx2v"],
 }
+#: Tags with adapters that need four steps, at the sigmas that their authors publish.
+FEW_STEPS = ("lightning", "lightning-250928", "causvid", "lightx2v")
+PUBLISHED = "custom:1,0.9375,0.8333333333333334,0.625,0"
 #: Wan-Video/Wan2.2, wan/configs; Wan-Video/Wan2.1, README.md.
 OFFICIAL = {
     "wan2.2-t2v-a14b": {
@@ -77,10 +82,25 @@ def test_tags(model: str) -> None:
 
 @pytest.mark.parametrize("model", TAGS)
 def test_official_settings(model: str) -> None:
-    for tag in (tag for tag in TAGS[model] if "lightning" not in tag):
+    for tag in (tag for tag in TAGS[model] if tag not in FEW_STEPS):
         parameters = spec(f"{model}:{tag}").parameters
         assert OFFICIAL[model].items() <= parameters.items()
-        assert parameters == defaults(*VARIANTS[model])
+        others = {name: value for name, value in parameters.items() if name not in ("magcache", "teacache")}
+        assert others == defaults(*VARIANTS[model])
+
+
+@pytest.mark.parametrize("model", TAGS)
+def test_what_is_published_for_the_step_caches(model: str) -> None:
+    """A ratio for each step after the first; where the experts change, a dip (Zehong-Ma/MagCache)."""
+    parameters = spec(model).parameters
+    ratios = [float(ratio) for ratio in str(parameters["magcache"]).split(",")]
+    assert len(ratios) == int(str(parameters["steps"])) - 1
+    dips = [
+        index + 1 for index, ratio in enumerate(ratios[:-3]) if ratio < 0.93 and ratio < ratios[index + 1]
+    ]
+    assert dips == {"wan2.2-t2v-a14b": [26], "wan2.2-i2v-a14b": [15]}.get(model, [])
+    assert ("teacache" in parameters) == model.startswith("wan2.1")
+    assert len(str(parameters.get("teacache", "1,2,3,4,5")).split(",")) == 5
 
 
 @pytest.mark.parametrize("model", TAGS)
@@ -129,16 +149,35 @@ def test_lightning(name: str) -> None:
         )
         assert re.match(pattern, adapter.reference)
         assert adapter.scale == 1.0
-    wanted = {
+    wanted: dict[str, Any] = {
         "steps": 4,
         "shift": 5.0,
         "guidance_high": 1.0,
         "guidance_low": 1.0,
         "sampler": "euler",
-        "schedule": "linear",
+        "schedule": PUBLISHED,
     }
     assert wanted.items() <= found.parameters.items()
     assert found.parameters["boundary"] == OFFICIAL[name.partition(":")[0]]["boundary"]
+
+
+def test_the_published_sigmas() -> None:
+    """Wan2.2-Lightning wan/utils/fm_solvers_euler.py: evenly from 1 to 0, shifted by 5."""
+    levels = [1 - index / 4 for index in range(5)]
+    expected = [5 * level / (1 + 4 * level) for level in levels]
+    assert plugins.bind("schedules", PUBLISHED)(4, 5.0) == pytest.approx(expected, abs=1e-15)
+    assert [round(1000 * sigma, 1) for sigma in expected] == [1000, 937.5, 833.3, 625, 0]
+
+
+@pytest.mark.parametrize("tag", ["causvid", "lightx2v"])
+def test_few_steps_of_one_expert(tag: str) -> None:
+    """LightX2V configs/distill: four steps, shift 5, no guidance."""
+    found = spec(f"wan2.1-t2v-14b:{tag}")
+    (adapter,) = found.adapters
+    assert (adapter.role, adapter.scale) == ("", 1.0)
+    assert re.match(r"hf\.co/Kijai/WanVideo_comfy/Wan21_.*T2V.*_lora_rank32", adapter.reference)
+    wanted = {"steps": 4, "shift": 5.0, "guidance": 1.0, "sampler": "euler", "schedule": PUBLISHED}
+    assert wanted.items() <= found.parameters.items()
 
 
 def test_every_shipped_model_is_described() -> None:

@@ -11,6 +11,7 @@ import pytest
 import wanrun
 from tests.modelfile.files import lora, save
 from tests.runtime.machines import MACHINE
+from wanrun import pipeline
 from wanrun.errors import OutOfMemoryBudget
 from wanrun.request import resolve
 from wanrun.runtime import advice, machine
@@ -92,6 +93,8 @@ def test_evaluations_are_divided_at_the_boundary(toy: Bundle) -> None:
     assert low > high
     assert evaluations(replace(asked, guidance_high=1.0)) == (high // 2, low)
     assert evaluations(replace(asked, boundary=None)) == (40,)
+    inside = replace(asked, boundary=None, guidance_start=0.9, guidance_end=0.5)
+    assert evaluations(inside) == (20 + sum(0.5 <= level <= 0.9 for level in pipeline.sigmas(asked)),)
     assert evaluations(replace(asked, boundary=0.0))[1] == 0
 
 

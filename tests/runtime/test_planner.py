@@ -171,3 +171,10 @@ def test_streaming_is_hidden_behind_the_products_unless_the_link_is_slow() -> No
 
 def test_a_device_of_unknown_memory_keeps_everything() -> None:
     assert plan(PARTS, JOB, replace(MACHINE, device="mps"), 32 * GB).resident is None
+
+
+def test_a_step_cache_keeps_states_of_each_branch() -> None:
+    plain, cached = planned(), planned(job=replace(JOB, kept_branches=2))
+    states = 4 * 3 * 9 * 30 * 52 * 1536
+    assert cached.phases[2].memory - plain.phases[2].memory == states
+    assert cached.phases[1].memory == plain.phases[1].memory

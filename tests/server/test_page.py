@@ -119,6 +119,59 @@ def test_where_a_video_comes_from_and_its_settings_again(page: Page, finished: d
     expect(page.locator("#stage-title")).to_have_text(finished["prompt"])
 
 
+def test_a_video_is_run_again_to_the_last_byte(page: Page, http: httpx.Client) -> None:
+    prompt = "a green ring growing"
+    asked = {
+        "model": "wan-toy",
+        "prompt": prompt,
+        "size": "32x32",
+        "num_frames": 5,
+        "num_inference_steps": 3,
+        "schedule": "unipc",
+        "sampler": "euler",
+        "cross_frame": 0.5,
+        "guidance_rescale": 0.25,
+        "flicker": 0.5,
+        "precision": "fp32",
+        "negative_prompt": "",
+    }
+    made = http.post("/v1/videos", json=asked).json()
+    http.get(f"/v1/videos/{made['id']}/events")  # until it is over
+    page.locator(f"#videos a[href='#{made['id']}']").click()
+    address = page.url
+    page.get_by_role("button", name="Run again with these settings").click()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    page.get_by_role("button", name="Make video").click()
+    expect(page).not_to_have_url(address)
+    until(page, _PLAYS)
+    again = page.url.rpartition("#")[2]
+    files = [http.get(f"/v1/videos/{each}/content").content for each in (made["id"], again)]
+    assert again != made["id"]
+    assert files[0] == files[1]
+
+
+def test_what_is_written_outlasts_a_reload(page: Page) -> None:
+    fill(page, "a red ba", 7)
+    page.get_by_text("More settings").click()
+    page.get_by_label("Schedule").fill("unipc")
+    page.get_by_label("Negative prompt").fill("")
+    page.reload()
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("7")
+    for label, value in (("Prompt", "a red ba"), ("Width", "32"), ("Schedule", "unipc"), ("Seed", "")):
+        expect(page.get_by_label(label, exact=True)).to_have_value(value)
+    expect(page.get_by_label("Negative prompt")).to_have_value("")
+    page.get_by_text("More settings").click()
+    page.get_by_role("button", name="defaults").click()
+    expect(page.get_by_label("Width")).to_have_value("64")
+    page.reload()
+    expect(page.get_by_label("Width")).to_have_value("64")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a red ba")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_label("Width")).to_have_value("64")
+    expect(other.get_by_label("Prompt", exact=True)).to_have_value("")
+
+
 def test_a_video_is_deleted(page: Page, http: httpx.Client) -> None:
     fill(page, "a white square growing on blue", LONG)
     page.get_by_label("Prompt", exact=True).press("Control+Enter")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import WanPipeline
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_wan_lora_to_diffusers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -197,6 +198,37 @@ def test_an_alpha_of_any_type_and_shape(base: Path, dtype: torch.dtype, tmp_path
     made.keys["diffusion_model.blocks.0.ffn.2.alpha"] = torch.tensor([4], dtype=dtype)
     made.changes["blocks.0.ffn.2.weight"] = made.changes["blocks.0.ffn.2.weight"] * 4 / 8
     check_merge(base, made, tmp_path)
+
+
+@pytest.mark.parametrize(("root", "factor"), [(False, 6 / 4), (True, 6 / 2)])
+def test_alphas_that_diffusers_writes_into_the_metadata(
+    base: Path, root: bool, factor: float, tmp_path: Path
+) -> None:
+    """The file is written by diffusers; one layer has an alpha of its own, another one a key as well."""
+    weights = load_file(base)
+    layers = ["blocks.0.self_attn.q", "blocks.0.self_attn.k", "blocks.1.ffn.2"]
+    made = low_rank(weights, layers, DIALECTS["diffusers bare"])
+    config = {"r": 4, "lora_alpha": 6, "alpha_pattern": {"attn1.to_k": 2}, "use_rslora": root}
+    WanPipeline.save_lora_weights(
+        str(tmp_path), made.keys, weight_name="x.safetensors", transformer_lora_adapter_metadata=config
+    )
+    other = factor * 2 / 6
+    for layer, each in zip(layers, (factor, other, factor), strict=True):
+        made.changes[f"{layer}.weight"] = each * made.changes[f"{layer}.weight"]
+    model, (layout,) = adapted(base, [(tmp_path / "x.safetensors", 0.8)])
+    assert relative_error(velocity(model), velocity(merged(base, [(made, 0.8)], tmp_path))) <= 1e-5
+    assert layout.unmatched == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "7", '{"transformer.lora_alpha": "much"}', '{"transformer.lora_alpha": NaN}',
+             '{"transformer.lora_alpha": 1, "transformer.alpha_pattern": [1]}', "[" * 9000]
+)  # fmt: skip
+def test_metadata_that_is_no_configuration(base: Path, text: str, tmp_path: Path) -> None:
+    made = low_rank(load_file(base), ["blocks.0.self_attn.q"], DIALECTS["diffusers"])
+    save_file(made.keys, str(tmp_path / "x.safetensors"), {"lora_adapter_metadata": text})
+    with pytest.raises(FormatError, match="is no configuration of PEFT"):
+        adapted(base, [(tmp_path / "x.safetensors", 1.0)])
 
 
 def test_several_adapters_at_once(base: Path, tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ class PartType(click.ParamType[tuple[int, int]]):
     metavar="FILE",
     help="without MODEL: add up the importance matrices of several runs; may repeat",
 )
+@click.option(
+    "--pairs/--no-pairs",
+    default=True,
+    help="also how channels go together, for a larger file and a better rounding of the K types",
+)
 @click.option("--force", is_flag=True, help="replace files that are there")
 @parameters(
     "size",
@@ -73,6 +78,7 @@ def calibrate(
     limit: int | None,
     part: tuple[int, int] | None,
     merge: tuple[Path, ...],
+    pairs: bool,
     force: bool,
     device: str | None,
     **asked: Any,
@@ -96,19 +102,19 @@ def calibrate(
     from wanrun.request import resolve
 
     bundle = load(model)
-    paths = {role: _of_role(output, role, len(bundle.experts)) for role in bundle.experts}
-    _check_free(list(paths.values()), force)
+    paths = {role: of_role(output, role, len(bundle.experts)) for role in bundle.experts}
+    check_free(list(paths.values()), force)
     source = prompts or sets.default(bundle)
     chosen = sets.spread(sets.read(source), limit)
     if part is not None:
         chosen = sets.slice_of(chosen, part)
     requests = [
-        resolve(bundle, prompt, {**asked, "seed": _seed(asked, i)}) for i, prompt in enumerate(chosen)
+        resolve(bundle, prompt, {**asked, "seed": seed_of(asked, i)}) for i, prompt in enumerate(chosen)
     ]
     unfinished = output.with_name(f"{output.name}.unfinished")
     with shown() as progress:
         made = gathering.calibrate(
-            bundle, requests, source, unfinished, progress, device or settings.get("device")
+            bundle, requests, source, unfinished, progress, device or settings.get("device"), pairs
         )
     for role, imatrix in made.items():
         write_imatrix(paths[role], imatrix)
@@ -119,22 +125,22 @@ def calibrate(
 def _merge(files: tuple[Path, ...], output: Path, force: bool) -> None:
     from wanrun.gguf.imatrix import merge, read_imatrix, write_imatrix
 
-    _check_free([output], force)
+    check_free([output], force)
     whole = merge([read_imatrix(path) for path in files])
     write_imatrix(output, whole)
     click.echo(f"{output}  ({len(whole.moments)} matrices, {whole.chunks} videos)")
 
 
-def _seed(asked: dict[str, Any], index: int) -> int:
+def seed_of(asked: dict[str, Any], index: int) -> int:
     """Every video has its own noise."""
     return (int(asked["seed"] or 0) + index) % 2**32
 
 
-def _of_role(output: Path, role: str, experts: int) -> Path:
+def of_role(output: Path, role: str, experts: int) -> Path:
     return output if experts == 1 else output.with_name(f"{output.stem}-{role}{output.suffix}")
 
 
-def _check_free(paths: list[Path], force: bool) -> None:
+def check_free(paths: list[Path], force: bool) -> None:
     taken = [str(path) for path in paths if path.exists()]
     if taken and not force:
         raise InvalidRequest(f"{', '.join(taken)} is there already; --force replaces it")

@@ -11,6 +11,7 @@ from wanrun.cli.plan import SOME_PROMPT
 from wanrun.errors import InvalidRequest
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter, parse_parameter
 from wanrun.request import resolve
+from wanrun.runtime.advised import WISHES, read_level, read_target
 from wanrun.store import loras
 from wanrun.store.creation import quiet
 from wanrun.store.store import open_store
@@ -40,7 +41,10 @@ class Chosen:
             asked.pop(_EITHER.get(key, ""), None)
             key, value = ("size", self._resized(key, text)) if key in _SIDES else (key, _value(key, text))
             asked[key] = value
-        resolve(self._bundle, SOME_PROMPT, asked)
+        read_target(asked.get("target")), read_level(asked.get("quality"))
+        resolve(
+            self._bundle, SOME_PROMPT, {name: value for name, value in asked.items() if name not in WISHES}
+        )
         self.asked = asked
 
     def rows(self) -> list[tuple[str, str]]:
@@ -48,7 +52,7 @@ class Chosen:
         values = {"negative": self._bundle.negative, **self._bundle.parameters, **self.asked}
         if "seconds" in values:
             values.pop("frames", None)
-        order = [*PARAMETERS, "seconds", "negative", "lora"]
+        order = [*PARAMETERS, "seconds", "negative", "lora", *WISHES]
         return [(name, _shown(values[name])) for name in order if values.get(name) not in (None, "")]
 
     def _resized(self, side: str, text: str) -> Any:
@@ -58,7 +62,7 @@ class Chosen:
 
 def _key(name: str) -> str:
     key = name.lower().replace("-", "_").removesuffix("_prompt")
-    return key if key in ("negative", "seconds", "lora", *_SIDES) else find_parameter(key).name
+    return key if key in ("negative", "seconds", "lora", *WISHES, *_SIDES) else find_parameter(key).name
 
 
 def _shown(value: Any) -> str:
@@ -68,6 +72,8 @@ def _shown(value: Any) -> str:
 
 
 def _value(key: str, text: str) -> Any:
+    if key in WISHES:
+        return text
     if key == "lora":
         return loras.bring(open_store(), map(loras.parse, text.split()), quiet)
     if key == "negative":

@@ -6,14 +6,18 @@ import ipaddress
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from wanrun import settings
 from wanrun.errors import InvalidRequest, WanrunError
+from wanrun.store.durable import publish, store_errors, temporary, write_all
 
 _TIMEOUT = httpx.Timeout(60, connect=5)
+#: For a server that measures its machine first.
+_PATIENT = httpx.Timeout(1800, connect=5)
 
 
 class Client:
@@ -41,12 +45,25 @@ class Client:
         """Whether there is anything at ``path``."""
         return not self._answer("HEAD", path).is_error
 
-    def file(self, path: str) -> bytes:
-        """The bytes at ``path``."""
-        answer = self._answer("GET", path)
-        if answer.is_error:
-            raise WanrunError(f"the server answers {answer.status_code}")
-        return answer.content
+    def save(self, path: str, file: Path) -> None:
+        """Write the bytes at ``path`` to ``file``, all of them or none."""
+        with (
+            store_errors(f"could not write {file}"),
+            temporary(file.parent) as (descriptor, partial),
+            self._stream("GET", path) as answer,
+        ):
+            for chunk in answer.iter_bytes():
+                write_all(descriptor, chunk)
+            publish(descriptor, partial, file)
+
+    def lines(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
+        """The lines of JSON that answer ``body``, however long they take."""
+        with self._stream("POST", path, json=body, timeout=_PATIENT) as answer:
+            for line in answer.iter_lines():
+                found = json.loads(line)
+                if isinstance(found, dict) and "error" in found:
+                    raise WanrunError(_words(found))
+                yield found
 
     def events(self, path: str) -> Iterator[tuple[str, Any]]:
         """Name and data of the server-sent events at ``path``; they end where the connection does."""
@@ -59,24 +76,35 @@ class Client:
                 elif field == "data":
                     yield name, json.loads(value)
 
+    @contextmanager
+    def _stream(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
+        with self._reached(), self._http.stream(method, path, **more) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _refusal(answer)
+            yield answer
+
     def _answer(self, method: str, path: str, **more: Any) -> httpx.Response:
-        try:
+        with self._reached():
             return self._http.request(method, path, **more)
+
+    def _send(self, method: str, path: str, **more: Any) -> Any:
+        answer = self._answer(method, path, **more)
+        if answer.is_error:
+            raise _refusal(answer)
+        try:
+            return answer.json()
+        except ValueError:
+            return {}
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.RequestError as error:
             raise WanrunError(
                 f"no server answers at {self._http.base_url}: run 'wanrun serve', or set WANRUN_HOST"
             ) from error
-
-    def _send(self, method: str, path: str, **more: Any) -> Any:
-        answer = self._answer(method, path, **more)
-        try:
-            found = answer.json()
-        except ValueError:
-            found = {}
-        if answer.is_error:
-            kind = InvalidRequest if answer.status_code == httpx.codes.BAD_REQUEST else WanrunError
-            raise kind(_words(found) or f"the server answers {answer.status_code}")
-        return found
 
 
 @contextmanager
@@ -102,6 +130,16 @@ def _reachable(host: str) -> str:
     if address.is_unspecified:
         return "127.0.0.1" if address.version == 4 else "[::1]"
     return f"[{host}]" if address.version == 6 else host
+
+
+def _refusal(answer: httpx.Response) -> WanrunError:
+    """What an answer that is an error says."""
+    try:
+        said = _words(answer.json())
+    except ValueError:
+        said = ""
+    kind = InvalidRequest if answer.status_code == httpx.codes.BAD_REQUEST else WanrunError
+    return kind(said or f"the server answers {answer.status_code}")
 
 
 def _words(found: Any) -> str:

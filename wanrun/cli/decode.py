@@ -55,4 +55,6 @@ def decode(
     made = partial(
         pipeline.latents_to_frames, bundle, request, values, device=device or settings.get("device")
     )
-    save(made, Video(bundle, request, output, file_format), as_json, started)
+    video = Video(bundle, request, output, file_format)
+    video.tally.recall(described.get("cache"))
+    save(made, video, as_json, started)

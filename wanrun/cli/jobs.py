@@ -1,4 +1,4 @@
-"""The commands about a server's jobs: list, show, cancel, rm."""
+"""The commands about a server's jobs: list, show, fetch, cancel, rm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from wanrun.cli.client import Client, connected
+from wanrun.cli.saving import free_name
 from wanrun.cli.tables import human_time, printable, table
+from wanrun.video.destination import destination
 
 _PAGE = 100
 _PROMPT_CHARACTERS = 40
@@ -18,7 +20,7 @@ _PROMPT_CHARACTERS = 40
 @click.group(invoke_without_command=True)
 @click.pass_context
 def jobs(context: click.Context) -> None:
-    """List, show, cancel and delete the server's videos."""
+    """List, show, fetch, cancel and delete the server's videos."""
     if context.invoked_subcommand is None:
         context.invoke(list_jobs)
 
@@ -38,6 +40,20 @@ def show(job_id: str) -> None:
     """Show all that there is to know about a job, as JSON."""
     with connected() as client:
         click.echo(json.dumps(client.get(_path(job_id)), indent=2))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("-o", "--output", metavar="FILE", help="where to; by default a new file named after the prompt")
+def fetch(job_id: str, output: str | None) -> None:
+    """Save a finished job's video, as 'wanrun run' would have."""
+    with connected() as client:
+        video = client.get(_path(job_id))
+        made = video["wanrun"]
+        path = output or free_name(video["prompt"], made["seed"], made["format"])
+        wanted = destination(path, made["format"])
+        client.save(f"{_path(job_id)}/content", wanted.path)
+    click.echo(f"{wanted.path}  ({video['size']}, {made['frames']} frames, seed {made['seed']})")
 
 
 @jobs.command()

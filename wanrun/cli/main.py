@@ -16,6 +16,7 @@ from wanrun.errors import WanrunError
 #: Where each command is, and its line of help: subcommands are not imported to be listed.
 COMMANDS = {
     "run": ("wanrun.cli.run:run", "Make a video from a prompt."),
+    "batch": ("wanrun.cli.batch:batch", "Make many videos from a file of shots."),
     "plan": ("wanrun.cli.plan:plan", "Say what a run would take: memory and time."),
     "prompt": ("wanrun.cli.prompt:prompt", "Show how a prompt is read."),
     "decode": ("wanrun.cli.decode:decode", "Make a video of saved latents."),
@@ -28,6 +29,7 @@ COMMANDS = {
     "ps": ("wanrun.cli.loaded:ps", "List the models that the server has loaded."),
     "stop": ("wanrun.cli.loaded:stop", "Unload a model of the server."),
     "jobs": ("wanrun.cli.jobs:jobs", "List, show, cancel and delete the server's videos."),
+    "attach": ("wanrun.cli.manage:attach", "Add a report or a recipe to a model."),
     "cp": ("wanrun.cli.manage:copy", "Copy a model to another name."),
     "rm": ("wanrun.cli.manage:remove", "Remove models."),
     "export": ("wanrun.cli.transfer:export_model", "Write a model into a file."),
@@ -35,6 +37,7 @@ COMMANDS = {
     "verify": ("wanrun.cli.upkeep:verify", "Read models again and say what is damaged."),
     "prune": ("wanrun.cli.upkeep:prune", "Delete files that no model needs."),
     "evaluate": ("wanrun.cli.evaluate:evaluate", "Measure what a model makes."),
+    "convert": ("wanrun.cli.convert:convert", "Make a GGUF file of a published checkpoint."),
     "quantize": ("wanrun.cli.quantize:quantize", "Make a transformer's file smaller."),
     "calibrate": (
         "wanrun.cli.calibrate:calibrate",
@@ -44,6 +47,7 @@ COMMANDS = {
         "wanrun.cli.calibrate_cache:calibrate_cache",
         "Measure what step caches must know of a model.",
     ),
+    "mix": ("wanrun.cli.mix:mix", "Find the best types for a size."),
     "inspect": ("wanrun.cli.inspect:inspect", "Say what a GGUF or safetensors file is."),
     "samplers": ("wanrun.cli.sampling:samplers", "List samplers, their options and what each is good for."),
     "schedules": ("wanrun.cli.sampling:schedules", "List noise schedules and what each is good for."),

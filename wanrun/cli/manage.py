@@ -1,4 +1,4 @@
-"""The commands that change or list the store: create, list, cp, rm."""
+"""The commands that change or list the store: create, list, attach, cp, rm."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def list_models(prefix: str) -> None:
     click.echo(table(("NAME", "ID", "SIZE", "MODIFIED"), rows))
     for problem in store.damaged():
         click.echo(f"Warning: {problem}", err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def attach(name: str, files: tuple[Path, ...]) -> None:
+    """Add reports of 'wanrun evaluate' and recipes of 'wanrun mix' to the model NAME.
+
+    They travel with it, and 'wanrun show' says what they say. One of the same file name is replaced.
+    """
+    from wanrun.store import attachments
+
+    for file in files:
+        layer = attachments.attach(open_store(), name, file)
+        click.echo(f"attached '{layer.title}' to '{parse_name(name)}'")
 
 
 @click.command("cp")

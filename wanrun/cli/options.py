@@ -51,7 +51,17 @@ def request_options(function: Function) -> Function:
         parameters(
             *("fps", "steps", "guidance", "guidance_high", "guidance_low", "guidance_start", "guidance_end"),
             *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame"),
-            *("shift", "boundary", "seed", "precision", "decoder", "flicker"),
+            *("shift", "boundary", "expand", "seed", "precision", "decoder", "flicker"),
+        ),
+        click.option(
+            "--target",
+            metavar="TIME",
+            help="how long the command may take, such as 60s or 5m: settings follow",
+        ),
+        click.option(
+            "--quality",
+            type=click.Choice(("draft", "good", "best")),
+            help="how good it is to be, and no slower than that takes: settings follow",
         ),
         click.option("--negative", metavar="TEXT", help="what the video must not show"),
         click.option(

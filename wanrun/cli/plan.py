@@ -9,6 +9,7 @@ import click
 
 from wanrun import settings
 from wanrun.cli.options import request_options, with_loras
+from wanrun.cli.resolving import resolved
 from wanrun.cli.tables import table
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.types import Bundle, GenerationRequest
@@ -35,10 +36,10 @@ def plan(
     Nothing is loaded. Exits with 1 when it would not fit in memory, and names settings that would.
     """
     from wanrun import load
-    from wanrun.request import resolve
 
     bundle = load(model)
-    request = resolve(bundle, prompt or SOME_PROMPT, with_loras(asked, as_json))
+    given = with_loras(asked, as_json)
+    request, _ = resolved(bundle, prompt or SOME_PROMPT, given, device, memory)
     for note in request.notes:
         click.echo(f"Note: {note}", err=True)
     show_plan(bundle, request, device or settings.get("device"), memory, as_json)

@@ -12,7 +12,7 @@ from wanrun.cli.tables import human_bytes, printable
 from wanrun.types import Progress
 
 #: First words of the phases that count bytes.
-_IN_BYTES = ("pulling", "pushing", "verifying", "reading", "copying", "writing")
+_IN_BYTES = ("pulling", "pushing", "verifying", "reading", "copying", "writing", "quantising", "converting")
 _TITLES = {"text": "reading the prompt", "denoise": "denoising", "decode": "decoding"}
 _UNITS = {"text": "prompts", "denoise": "steps", "decode": "frames"}
 _LINE_EVERY_S = 5.0

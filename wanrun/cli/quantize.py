@@ -13,21 +13,50 @@ from wanrun.errors import InvalidRequest
 
 
 @click.command()
-@click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("kind", metavar="TYPE")
-@click.option("--force", is_flag=True, help="replace TARGET if it is there")
-def quantize(source: Path, target: Path, kind: str, force: bool) -> None:
-    """Write the transformer SOURCE (GGUF or safetensors) to the GGUF file TARGET as TYPE, such as Q4_K_M.
+@click.argument("kind", metavar="[TYPE]", required=False)
+@click.option(
+    "--imatrix", type=click.Path(path_type=Path), help="What 'wanrun calibrate' or llama.cpp measured."
+)
+@click.option("--recipe", type=click.Path(path_type=Path), help="Types of single matrices, a YAML file.")
+@click.option(
+    "--tensor",
+    "tensors",
+    metavar="PATTERN=TYPE",
+    multiple=True,
+    help="Type of some matrices; again for more.",
+)
+@click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
+def quantize(
+    source: Path,
+    target: Path,
+    kind: str | None,
+    imatrix: Path | None,
+    recipe: Path | None,
+    tensors: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Write the transformer SOURCE to the GGUF file TARGET as TYPE, such as Q4_K_M.
 
-    Only the blocks' matrices are quantised; embeddings, norms and modulation keep their precision.
+    SOURCE is a GGUF or safetensors file, or a folder or index of safetensors shards. Only the blocks'
+    matrices are quantised; embeddings, norms, modulation and head keep their precision. What is interrupted
+    goes on when the same command is repeated.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))  # torch reads it once
     from wanrun.cli.progress import shown
-    from wanrun.wan.requantize import quantize_transformer
+    from wanrun.gguf.imatrix import read_imatrix
+    from wanrun.wan.recipe import Recipe, read_recipe, rule
+    from wanrun.wan.requantize import Importance, quantize_transformer
 
+    given = read_recipe(recipe) if recipe else Recipe()
+    kind = kind or given.base
+    if not kind:
+        raise click.UsageError("a TYPE is missing, such as Q4_K_M")
     if target.exists() and not force:
         raise InvalidRequest(f"{target} is there already; --force replaces it")
+    rules = (*given.rules, *map(rule, tensors))
+    importance = Importance(read_imatrix(imatrix), imatrix.name) if imatrix else None
     with shown() as progress:
-        quantize_transformer(source, target, kind, progress)
-    click.echo(f"{target}  ({human_bytes(target.stat().st_size)}, from {human_bytes(source.stat().st_size)})")
+        quantize_transformer(source, target, kind, progress, importance, rules)
+    click.echo(f"{target}  ({human_bytes(target.stat().st_size)})")

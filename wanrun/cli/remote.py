@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,6 @@ from wanrun.cli.progress import shown
 from wanrun.cli.saving import Video, tell
 from wanrun.errors import InvalidRequest, OutOfMemoryBudget, WanrunError
 from wanrun.modelfile.parameters import format_parameter
-from wanrun.store.durable import store_errors, write_file
 from wanrun.store.names import parse_name
 from wanrun.store.store import open_store
 from wanrun.types import Bundle, GenerationRequest, Lora, Progress
@@ -95,9 +93,10 @@ def make(prompt: str, asked: Mapping[str, Any], video: Video, as_json: bool, sta
                 click.echo(f"Note: videos that wait before this one: {before}", err=True)
             with shown(quiet=as_json) as progress:
                 _follow(client, job["id"], video.request, progress)
-            _write(wanted.path, client.file(f"/v1/videos/{job['id']}/content"))
-        described = client.get(f"/v1/videos/{job['id']}/provenance") if as_json else None
-    tell(wanted.path, video.request, described, started)
+            client.save(f"/v1/videos/{job['id']}/content", wanted.path)
+        described = client.get(f"/v1/videos/{job['id']}/provenance")
+        video.tally.recall(described.get("cache"))
+    tell(wanted.path, video.request, video.tally.share, described if as_json else None, started)
 
 
 def _listens() -> bool:
@@ -123,7 +122,11 @@ def _order(chosen: Mapping[str, Any], request: GenerationRequest) -> dict[str, A
 def _plan(client: Client, asked: dict[str, Any], quiet: bool) -> None:
     """Print what the video takes; OutOfMemoryBudget when the server has not so much."""
     try:
-        planned = client.post("/api/plan", asked)
+        for planned in client.lines("/api/plan", asked | {"stream": True}):
+            if planned.get("status") and not quiet:
+                click.echo(
+                    f"The server is {planned['status']}; it happens once and takes some seconds.", err=True
+                )
     except InvalidRequest:
         raise
     except WanrunError as error:
@@ -198,8 +201,3 @@ class _Phases:
     def _end(self, phase: str) -> None:
         total = self._open.pop(phase)
         self._progress(phase, total, total)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with store_errors(f"could not write {path}"):
-        write_file(path, data)

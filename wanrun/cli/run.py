@@ -13,9 +13,9 @@ from wanrun import load, settings
 from wanrun.cli.making import Way, make, make_here, tell_notes
 from wanrun.cli.options import request_options, with_loras
 from wanrun.cli.plan import SOME_PROMPT, show_plan
+from wanrun.cli.resolving import resolved
 from wanrun.cli.saving import FORMATS
 from wanrun.errors import InvalidRequest
-from wanrun.request import resolve
 from wanrun.runtime import runs
 from wanrun.runtime.runs import Run
 from wanrun.types import Bundle, GenerationRequest
@@ -76,7 +76,7 @@ def run(
 
 
 def _plan(bundle: Bundle, prompt: str, asked: dict[str, Any], way: Way) -> None:
-    request = resolve(bundle, prompt, asked)
+    request, _ = resolved(bundle, prompt, asked, way.device, way.memory)
     tell_notes(request)
     show_plan(bundle, request, way.device or settings.get("device"), way.memory, way.as_json)
 

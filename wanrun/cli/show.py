@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from wanrun.cli.attached import summary
 from wanrun.cli.tables import first_lines, human_bytes, human_count, printable, section
 from wanrun.errors import WanrunError
 from wanrun.gguf.header import Header, read_header
@@ -17,8 +18,10 @@ from wanrun.modelfile.adapters import layout_of
 from wanrun.modelfile.document import AdapterLine, ComponentLine, Modelfile
 from wanrun.modelfile.parameters import PARAMETERS, format_parameter
 from wanrun.modelfile.spec import AdapterPart, Part, Spec
+from wanrun.store.attachments import attached
 from wanrun.store.creation import describe
 from wanrun.store.digest import Digest
+from wanrun.store.manifests import Layer
 from wanrun.store.names import Name, parse_name
 from wanrun.store.store import open_store
 from wanrun.types import EXPERTS, ROLES
@@ -57,7 +60,7 @@ def text(name: str, what: str) -> str:
     parsed = parse_name(name)
     spec = describe(open_store(), parsed)
     if what == "info":
-        return "\n".join(_sections(spec)) + "\n"
+        return "\n".join(_sections(spec, attached(open_store(), parsed))) + "\n"
     found = {
         "license": "\n".join(spec.licenses),
         "modelfile": _modelfile(parsed, spec),
@@ -68,7 +71,7 @@ def text(name: str, what: str) -> str:
     return found if found.endswith("\n") else f"{found}\n"
 
 
-def _sections(spec: Spec) -> Iterator[str]:
+def _sections(spec: Spec, attachments: Iterable[tuple[Layer, bytes]]) -> Iterator[str]:
     files = {role: _open(spec.components[role]) for role in ROLES if role in spec.components}
     yield section("Model", _model_rows(spec, files))
     components = [(role.replace("_", " "), *_component(file)) for role, file in files.items()]
@@ -78,6 +81,7 @@ def _sections(spec: Spec) -> Iterator[str]:
         yield section("Adapters", [_adapter(part, experts) for part in spec.adapters])
     if spec.parameters:
         yield section("Parameters", _parameters(spec))
+    yield from (section(*summary(layer, data)) for layer, data in attachments)
     texts = (("Template", spec.template), ("Negative", spec.negative), ("System", spec.system))
     for title, text in (*texts, *(("License", text) for text in spec.licenses)):
         if text:

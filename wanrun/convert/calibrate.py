@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wanrun import pipeline, plugins
 from wanrun.errors import InvalidRequest
+from wanrun.gguf.compensate import BLOCK
 from wanrun.gguf.header import read_header
 from wanrun.gguf.imatrix import Imatrix, Moments, merge, read_imatrix, write_imatrix
 from wanrun.store.store import open_store
@@ -33,16 +34,17 @@ def calibrate(
     unfinished: Path,
     progress: Progress = pipeline.silent,
     device: str = "auto",
+    pairs: bool = True,
 ) -> dict[str, Imatrix]:
     """The importance matrix of each expert by role, over the videos of ``requests``, a chunk each.
 
     What was gathered is kept in the file ``unfinished`` after each video, and a call with the same arguments
-    goes on from there, to the same result bit for bit. Raises InvalidRequest when that file is of a
-    calibration with other files or requests, or the steps are so few that an expert is never used.
+    goes on from there, to the same result bit for bit. ``pairs`` is for Watch. Raises InvalidRequest
+    when that file is of a calibration with other arguments, or the steps are so few that an expert is idle.
     """
-    mark = _identity(bundle, requests)
+    mark = _identity(bundle, requests, pairs)
     gathered = _unfinished(unfinished, mark)
-    watch = Watch(bundle)
+    watch = Watch(bundle, pairs)
     load = pipeline.with_adapters(plugins.load("backends", "torch"), bundle)
     files = {role: component.path for role, component in bundle.experts.items()}
     first, left = requests[0], requests[gathered.chunks :]
@@ -65,11 +67,16 @@ def calibrate(
 
 
 class Watch:
-    """Sums the squares of what goes into each matrix of the experts that it is attached to."""
+    """Sums the squares of what goes into each matrix of the experts that it is attached to.
 
-    def __init__(self, bundle: Bundle) -> None:
+    With ``pairs`` also the products of any two channels of a block of 256.
+    """
+
+    def __init__(self, bundle: Bundle, pairs: bool) -> None:
         self._matrices = {role: list(_matrices(component.path)) for role, component in bundle.experts.items()}
+        self._pairs = pairs
         self._sums: dict[str, Tensor] = {}
+        self._products: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def attach(self, role: str, model: nn.Module) -> None:
@@ -80,18 +87,28 @@ class Watch:
 
     def _see(self, key: str, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         rows = arguments[0].reshape(-1, arguments[0].shape[-1]).float()
-        squares = rows.square().sum(0).cpu().double()
-        self._sums[key] = self._sums[key] + squares if key in self._sums else squares
+        _add(self._sums, key, rows.square().sum(0).cpu().double())
+        if self._pairs and rows.shape[1] % BLOCK == 0:
+            parts = rows.unflatten(1, (-1, BLOCK)).transpose(0, 1)  # (blocks, rows, 256)
+            _add(self._products, key, (parts.transpose(1, 2) @ parts).cpu())
         self._counts[key] = self._counts.get(key, 0) + len(rows)
 
     def take(self) -> dict[str, Moments]:
         """What was seen since the last call, by the key of the matrix."""
         taken = {
-            key: Moments(sums.to(torch.float32).numpy(), self._counts[key])
+            key: Moments(
+                sums.to(torch.float32).numpy(),
+                self._counts[key],
+                self._products[key].numpy() if key in self._products else None,
+            )
             for key, sums in self._sums.items()
         }
-        self._sums, self._counts = {}, {}
+        self._sums, self._products, self._counts = {}, {}, {}
         return taken
+
+
+def _add(sums: dict[str, Tensor], key: str, new: Tensor) -> None:
+    sums[key] = sums[key] + new if key in sums else new
 
 
 def _matrices(path: Path) -> Iterator[str]:
@@ -129,10 +146,11 @@ def _unfinished(path: Path, mark: str) -> Imatrix:
     return found
 
 
-def _identity(bundle: Bundle, requests: Sequence[GenerationRequest]) -> str:
+def _identity(bundle: Bundle, requests: Sequence[GenerationRequest], pairs: bool) -> str:
     """Names what decides the result, so that two calibrations are never mixed."""
     whole: Mapping[str, Any] = {
         **pipeline.ingredients(bundle),
         "requests": [asdict(request) for request in requests],
+        "pairs": pairs,
     }
     return "unfinished " + hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ import yaml
 from wanrun.errors import FormatError, InvalidRequest, ModelNotFound
 from wanrun.gguf.header import read_header
 from wanrun.types import Bundle
+from wanrun.wan.detect import is_toy
 
 #: What ships: prompts for any Wan, and those that wan-toy can read.
 SETS = ("video", "toy")
@@ -49,9 +50,8 @@ def read(source: str) -> list[str]:
 
 
 def default(bundle: Bundle) -> str:
-    """The set that ``bundle`` can read; wan-toy, by the name in its files, knows few words."""
-    header = read_header(next(iter(bundle.experts.values())).path)
-    return "toy" if str(header.metadata.get("general.name", "")).startswith("wan-toy") else "video"
+    """The set that ``bundle`` can read; wan-toy, knows few words."""
+    return "toy" if is_toy(read_header(next(iter(bundle.experts.values())).path)) else "video"
 
 
 def spread(items: Sequence[Item], limit: int | None) -> list[Item]:

@@ -5,7 +5,7 @@ Names and keys are those of llama.cpp's ``gguf-py/gguf/constants.py`` and ``src/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,23 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from torch import Tensor
 
+from wanrun.convert.locate import find_tokenizer
 from wanrun.convert.vocabulary import Vocabulary, read_vocabulary
 from wanrun.errors import FormatError, InvalidRequest
+from wanrun.gguf.checkpoint import Checkpoint
 from wanrun.gguf.layout import NumberArray
+from wanrun.gguf.requantize import Output
 from wanrun.gguf.writer import TensorSource, write_gguf
+from wanrun.wan.detect import Identity
 
-EncoderType = Literal["F32", "F16", "Q8_0"]
+EncoderType = Literal["F32", "F16", "BF16", "Q8_0"]
 
 #: What a Wan model reads; the encoder itself has no limit, its positions are relative.
 CONTEXT_TOKENS = 512
 
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7}
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
 _Q8_0_BLOCK = 32
+_MAX_TOKENIZER_BYTES = 64 << 20
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
 #: GGUF name within a layer -> name within a layer of transformers' UMT5EncoderModel.
 _LAYER = {
@@ -42,6 +47,21 @@ _LAYER = {
     "ffn_up": "layer.1.DenseReluDense.wi_1",
     "ffn_down": "layer.1.DenseReluDense.wo",
 }
+#: The same of Wan's own checkpoints (Wan2.2 wan/modules/t5.py).
+_ORIGINAL_LAYER = {
+    "attn_norm": "norm1",
+    "attn_q": "attn.q",
+    "attn_k": "attn.k",
+    "attn_v": "attn.v",
+    "attn_o": "attn.o",
+    "attn_rel_b": "pos_embedding.embedding",
+    "ffn_norm": "norm2",
+    "ffn_gate": "ffn.gate.0",
+    "ffn_up": "ffn.fc1",
+    "ffn_down": "ffn.fc2",
+}
+#: The tensor in which ComfyUI's repackaged encoders carry their sentencepiece model.
+_CARRIED = "spiece_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +103,7 @@ def convert_umt5(
     write_gguf(out, metadata, list(_tensors(state_dict, config, type)))
 
 
-def _model_metadata(config: UMT5Config, type: EncoderType) -> dict[str, object]:
+def _model_metadata(config: UMT5Config, type: str) -> dict[str, object]:
     sizes = {
         "context_length": CONTEXT_TOKENS,
         "embedding_length": config.d_model,
@@ -126,22 +146,97 @@ def _vocabulary_metadata(vocabulary: Vocabulary) -> dict[str, object]:
     return {f"tokenizer.ggml.{key}": value for key, value in values.items()}
 
 
+def encoder_outputs(
+    checkpoint: Checkpoint, identity: Identity, type: str, tokenizer: Path | None, place: Path
+) -> tuple[list[Output], dict[str, object]]:
+    """The tensors and metadata of the GGUF of the encoder in ``checkpoint``, as ``convert_umt5`` writes them.
+
+    The sentencepiece model is ``tokenizer``, or what the checkpoint carries, or what lies with it at
+    ``place``. Raises as ``convert_umt5``, and InvalidRequest for a T5 that is no UMT5, a GGUF, or a missing
+    tokeniser.
+    """
+    if identity.problem is not None or identity.dialect == "llama.cpp":
+        problem = identity.problem or "it is in llama.cpp's GGUF already"
+        raise InvalidRequest(f"{checkpoint.header.path} cannot be converted: {problem}")
+    vocabulary = read_vocabulary(_spm_model(checkpoint, tokenizer, place))
+    shapes = {name: info.shape for name, info in checkpoint.header.tensors.items()}
+    original = identity.dialect == "original"
+    names = _names(shapes, identity.layers or 0, original)
+    config = _config(shapes, names, identity)
+    metadata = _model_metadata(config, type) | _vocabulary_metadata(vocabulary.padded(config.vocabulary))
+    outputs = []
+    for ours, theirs in names.items():
+        shape = _checked_shape(ours, theirs, shapes.get(theirs), config)
+        outputs.append(Output(f"{ours}.weight", _storage(ours, shape, type), theirs))
+    return outputs, metadata
+
+
+def _spm_model(checkpoint: Checkpoint, tokenizer: Path | None, place: Path) -> bytes:
+    carried = _CARRIED in checkpoint.header.tensors and checkpoint.header.tensors[_CARRIED].type == "U8"
+    if tokenizer is None and carried:
+        return checkpoint.packed(_CARRIED).data.numpy().tobytes()
+    path = tokenizer or find_tokenizer(place)
+    if path is None:
+        raise InvalidRequest(
+            "the tokeniser is missing: give the model's spiece.model with --tokenizer; google/umt5-xxl has it"
+        )
+    if not path.is_file() or path.stat().st_size > _MAX_TOKENIZER_BYTES:
+        raise InvalidRequest(f"{path} is no sentencepiece model: give the model's spiece.model")
+    return path.read_bytes()
+
+
+def _config(
+    shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str], identity: Identity
+) -> UMT5Config:
+    """The sizes, as far as shapes say them; what does not fit is found when each is checked."""
+    embedding, query, biases, gate = (
+        (*shapes.get(names[name], ()), 0, 0)[:2]
+        for name in ("token_embd", "enc.blk.0.attn_q", "enc.blk.0.attn_rel_b", "enc.blk.0.ffn_gate")
+    )
+    return UMT5Config(
+        vocabulary=embedding[0],
+        d_model=embedding[1],
+        d_ff=gate[0],
+        layers=identity.layers or 0,
+        heads=biases[1],
+        head_dim=query[0] // max(biases[1], 1),
+        relative_buckets=biases[0],
+    )
+
+
 def _tensors(
     state_dict: Mapping[str, Tensor], config: UMT5Config, type: EncoderType
 ) -> Iterator[TensorSource]:
-    embedding = next((name for name in _EMBEDDINGS if name in state_dict), _EMBEDDINGS[0])
-    names = {"token_embd": embedding, "enc.output_norm": "encoder.final_layer_norm.weight"}
-    for layer in range(config.layers):
-        for ours, theirs in _LAYER.items():
-            names[f"enc.blk.{layer}.{ours}"] = f"encoder.block.{layer}.{theirs}.weight"
-    for ours, theirs in names.items():
-        shape = _shape(ours.rsplit(".", 1)[-1], config)
+    for ours, theirs in _names(state_dict, config.layers, original=False).items():
         tensor = state_dict.get(theirs)
-        if tensor is None or tuple(tensor.shape) != shape:
-            found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
-            raise FormatError(f"the encoder's {theirs} is {found}, where {shape} is needed")
+        shape = _checked_shape(ours, theirs, None if tensor is None else tuple(tensor.shape), config)
+        assert tensor is not None
         kind = _storage(ours, shape, type)
         yield f"{ours}.weight", kind, shape, partial(_pack, tensor, kind)
+
+
+def _names(known: Container[str], layers: int, original: bool) -> dict[str, str]:
+    """GGUF name -> stored name."""
+    if original:
+        names = {"token_embd": "token_embedding.weight", "enc.output_norm": "norm.weight"}
+    else:
+        embedding = next((name for name in _EMBEDDINGS if name in known), _EMBEDDINGS[0])
+        names = {"token_embd": embedding, "enc.output_norm": "encoder.final_layer_norm.weight"}
+    block, layer_names = ("blocks", _ORIGINAL_LAYER) if original else ("encoder.block", _LAYER)
+    for layer in range(layers):
+        for ours, theirs in layer_names.items():
+            names[f"enc.blk.{layer}.{ours}"] = f"{block}.{layer}.{theirs}.weight"
+    return names
+
+
+def _checked_shape(
+    ours: str, theirs: str, found: tuple[int, ...] | None, config: UMT5Config
+) -> tuple[int, ...]:
+    shape = _shape(ours.rsplit(".", 1)[-1], config)
+    if found != shape:
+        problem = "missing" if found is None else f"of shape {found}"
+        raise FormatError(f"the encoder's {theirs} is {problem}, where {shape} is needed")
+    return shape
 
 
 def _shape(name: str, config: UMT5Config) -> tuple[int, ...]:
@@ -158,16 +253,18 @@ def _shape(name: str, config: UMT5Config) -> tuple[int, ...]:
     }.get(name, (inner, config.d_model))
 
 
-def _storage(name: str, shape: tuple[int, ...], type: EncoderType) -> EncoderType:
+def _storage(name: str, shape: tuple[int, ...], type: str) -> str:
     if len(shape) < 2 or name.endswith("attn_rel_b"):
         return "F32"
     return "F16" if type == "Q8_0" and shape[-1] % _Q8_0_BLOCK else type
 
 
-def _pack(tensor: Tensor, kind: EncoderType) -> bytes:
+def _pack(tensor: Tensor, kind: str) -> bytes:
     values = tensor.detach().to("cpu", torch.float32).contiguous()
     if kind == "F16":
         return values.half().numpy().tobytes()
+    if kind == "BF16":
+        return values.bfloat16().view(torch.uint8).numpy().tobytes()
     if kind == "Q8_0":
         packed: bytes = quantize(values.numpy(), GGMLQuantizationType.Q8_0).tobytes()
         return packed

@@ -30,6 +30,8 @@ from wanrun.wan.model import Walk, WanModel, straight
 #: Up to this many tokens the branches of guidance go through the blocks side by side, so that a weight is
 #: unpacked once for all of them. With more, unpacking is no longer worth the memory of their activations.
 _SIDE_BY_SIDE_TOKENS = 4096
+#: So many contexts of one clip are side by side up to that.
+_BRANCHES = 2
 #: The next step may be this much longer than the last one, as steps grow with falling noise.
 _STEP_GROWTH = 2.0
 
@@ -153,6 +155,7 @@ class Experts(Resource):
         """The velocity for each of ``contexts``, as ``velocity`` has it and raises.
 
         Short clips go through the model side by side, so that each weight is unpacked once for all contexts.
+        ``latents`` may be a clip for each context, (contexts, channels, frames, height, width).
         """
         return self._velocities(latents, timestep, contexts, condition, straight)
 
@@ -167,16 +170,20 @@ class Experts(Resource):
     ) -> list[Tensor]:
         steps = torch.as_tensor(timestep, dtype=torch.float32).reshape(1, -1)
         model, prompts = self._expert(float(steps.max()))
+        clips = latents if latents.ndim == 5 else latents[None]
+        if len(clips) not in (1, len(contexts)):
+            raise InvalidRequest(f"{len(clips)} clips for {len(contexts)} contexts: give one, or one each")
         for context in contexts:
-            _check(model, latents, steps, context, condition)
-        inputs = latents if condition is None else torch.cat([latents, condition.to(latents)])
-        inputs = inputs.to(self._device, torch.float32)[None]
+            _check(model, clips[0], steps, context, condition)
+        if condition is not None:
+            clips = torch.cat([clips, condition.to(clips).expand(len(clips), *condition.shape)], 1)
+        inputs = clips.to(self._device, torch.float32).expand(len(contexts), *clips.shape[1:])
         steps = steps.to(self._device)
-        together = len(contexts) if _tokens(latents) <= _SIDE_BY_SIDE_TOKENS else 1
+        together = max(1, _SIDE_BY_SIDE_TOKENS // _tokens(clips[0]) * _BRANCHES)
         found: list[Tensor] = []
         for first in range(0, len(contexts), together):
             some = contexts[first : first + together]
-            wide = inputs.expand(len(some), *inputs.shape[1:])
+            wide = inputs[first : first + together]
             velocities: Tensor = model(wide, steps.expand(len(some), -1), prompts.read(some), walk)
             found += velocities.to(latents.device)
         return found

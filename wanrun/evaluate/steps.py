@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from wanrun import pipeline
-from wanrun.errors import PluginError
+from wanrun.errors import InvalidRequest, PluginError
 from wanrun.request import resolve
 from wanrun.sampling.caching import relative_change
 from wanrun.store.store import open_store
@@ -133,8 +134,17 @@ def calibrate(
 
 
 def fit(heard: Sequence[Sequence[_Step]]) -> Calibration:
-    """The mean ratio of each step, and the polynomial through all steps that the same expert made."""
-    ratios = np.array([[step.ratio for step in steps] for steps in heard]).mean(0)
+    """The mean ratio of each step, and the polynomial through all steps that the same expert made.
+
+    Raises InvalidRequest where there are no two steps of one expert.
+    """
     points = [step for steps in heard for step in steps if step.same_expert]
-    coefficients = np.polyfit([step.time for step in points], [step.added for step in points], _DEGREE)
-    return Calibration(tuple(map(float, ratios)), tuple(map(float, coefficients)))
+    times = [step.time for step in points]
+    if not times:
+        raise InvalidRequest("there is nothing to compare: measure with more steps")
+    ratios = np.array([[step.ratio for step in steps] for steps in heard]).mean(0)
+    degree = min(_DEGREE, len(set(times)) - 1)
+    fitted = Polynomial.fit(times, [step.added for step in points], degree).convert()
+    coefficients = np.zeros(_DEGREE + 1)
+    coefficients[: len(fitted.coef)] = fitted.coef
+    return Calibration(tuple(map(float, ratios)), tuple(map(float, coefficients[::-1])))

@@ -22,7 +22,8 @@ Strip = tuple[str, "Sequence[str]", "Sequence[Frame]"]
 class Report:
     """What a suite found."""
 
-    #: Everything as plain values, for JSON.
+    #: Everything as plain values, for JSON. ``score`` is 0..1, more being better, and ``computed`` the part
+    #: of the forwards that step caches left, if the suite says how good videos are.
     values: Mapping[str, Any]
     header: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -15,7 +15,7 @@ from wanrun.evaluate.judge import Seen, look
 from wanrun.evaluate.suite import Report, Strip
 from wanrun.request import resolve
 from wanrun.store.store import open_store
-from wanrun.types import Bundle, Progress
+from wanrun.types import Bundle, Progress, Tally
 
 if TYPE_CHECKING:
     from wanrun.types import Frame
@@ -85,9 +85,17 @@ def score(asked: Asked, seen: Seen) -> dict[str, bool]:
 
 
 def videos(
-    bundle: Bundle, asked: Sequence[Asked], settings: Mapping[str, Any], progress: Progress, device: str
+    bundle: Bundle,
+    asked: Sequence[Asked],
+    settings: Mapping[str, Any],
+    progress: Progress,
+    device: str,
+    tally: Tally | None = None,
 ) -> Iterator[list[Frame]]:
-    """Every prompt's frames, in order; each part of the model is opened once."""
+    """Every prompt's frames, in order; each part of the model is opened once.
+
+    What step caches left out of all of them is added to ``tally``.
+    """
     requests = [resolve(bundle, item.prompt, {"seed": item.seed, **settings}) for item in asked]
     total = len(requests)
     with open_store().hold():
@@ -99,7 +107,11 @@ def videos(
         latents = []
         with pipeline.open_denoiser(bundle, requests[0], device) as denoiser:
             for index, request in enumerate(requests):
-                latents.append(pipeline.denoise(denoiser, request, conditionings[index]))
+                counted = Tally()
+                latents.append(pipeline.denoise(denoiser, request, conditionings[index], tally=counted))
+                if tally is not None:
+                    tally.forwards += counted.forwards
+                    tally.skipped += counted.skipped
                 progress("denoising videos", index + 1, total)
         with pipeline.open_decoder(bundle, requests[0], device) as decoder:
             for index, request in enumerate(requests):
@@ -149,13 +161,24 @@ def measure(
     """See ``wanrun.evaluate.suite``."""
     asked = spread(suite(), limit)
     strips: list[Strip] = []
-    verdicts = []
-    for item, frames in zip(asked, videos(bundle, asked, settings, progress, device), strict=True):
+    verdicts, tally = [], Tally()
+    for item, frames in zip(asked, videos(bundle, asked, settings, progress, device, tally), strict=True):
         verdict = judge(item, frames)
         verdicts.append(verdict)
         strips.append((item.prompt, [name for name, good in verdict.right.items() if not good], frames))
     header, rows = table(rates(verdicts))
-    return Report(report(verdicts), header, rows, note(verdicts), strips)
+    values = report(verdicts) | {"computed": computed(tally)}
+    return Report(values, header, rows, note(verdicts), strips)
+
+
+def total(verdicts: Sequence[Verdict]) -> float:
+    """0..1: the mean, over all videos, of the part of its criteria that each meets."""
+    return float(np.mean([np.mean(list(item.right.values())) for item in verdicts]))
+
+
+def computed(tally: Tally) -> float:
+    """The part of the forwards that step caches left."""
+    return 1 - tally.skipped / tally.forwards if tally.forwards else 1.0
 
 
 def table(found: Mapping[str, Mapping[str, tuple[int, int]]]) -> tuple[list[str], list[list[str]]]:
@@ -181,6 +204,7 @@ def report(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Everything as plain values for JSON."""
     return {
         "suite": "toy",
+        "score": total(verdicts),
         "rates": rates(verdicts),
         "steadiness": steadiness(verdicts),
         "clips": [

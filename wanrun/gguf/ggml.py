@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wanrun.errors import FormatError, InvalidRequest, WanrunError
-from wanrun.gguf.types import TensorType, tensor_type
+from wanrun.gguf.types import GGML_TYPES, TensorType, tensor_type
 
 #: Unpacks elements: (address of the blocks, address of the float32 output, number of elements).
 RowFunction: TypeAlias = Callable[[int, int, int], None]
@@ -29,6 +29,14 @@ CUT = 256
 _THREAD_ELEMENTS = 1 << 18
 #: Types whose blocks hold activations in flight; ggml has no chunk quantiser for them.
 _NOT_QUANTISED = ("Q8_1", "Q8_K")
+#: Every type that ``quantize`` makes.
+MADE = (
+    *("F32", "F16", "BF16"),
+    *(kind.name for kind in GGML_TYPES.values() if kind.quantised and kind.name not in _NOT_QUANTISED),
+)
+#: Of these llama.cpp's tools make nothing without an importance matrix (llama-quant.cpp).
+NEED_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
+_LARGEST_F16 = 65504.0
 
 
 @cache
@@ -119,38 +127,56 @@ def _spans(elements: int, parts: int) -> Iterator[tuple[int, int]]:
         yield first, min(step, elements - first)
 
 
-def quantize(kind: str, rows: NDArray[np.float32]) -> bytes:
-    """The rows of a (…, columns) float32 array as blocks of ``kind``.
+def quantize(kind: str, rows: NDArray[np.float32], importance: NDArray[np.float32] | None = None) -> bytes:
+    """The rows of a (…, columns) float32 array as blocks of ``kind``, as ggml's own tools pack them.
 
-    Types that need an importance matrix get a uniform one. InvalidRequest when columns do not divide into
-    blocks, a value is not finite, or ggml cannot make the type.
+    ``importance``, float32 (columns,), says what an error in each column costs; without one, types for which
+    the library insists on it get a uniform one. InvalidRequest when columns do not divide into blocks, a
+    value does not fit the type, or ggml cannot make the type.
     """
-    spec = tensor_type(kind)
-    makeable = spec.number is not None and kind not in _NOT_QUANTISED
-    if not makeable or (not spec.quantised and kind not in ("F32", "F16", "BF16")):
+    spec, columns = tensor_type(kind), rows.shape[-1] if rows.ndim else 0
+    if kind not in MADE:
         raise InvalidRequest(f"ggml does not quantise to {kind}")
-    columns = rows.shape[-1] if rows.ndim else 0
     if columns == 0 or columns % spec.block or rows.dtype != np.float32:
         raise InvalidRequest(
             f"{kind} needs float32 rows of whole blocks of {spec.block}, not {rows.dtype} {rows.shape}"
         )
-    if not np.isfinite(rows).all():
+    if spec.quantised and not np.isfinite(rows).all():
         raise InvalidRequest(f"values that are not finite cannot be quantised to {kind}")
+    if kind == "F16" and _LARGEST_F16 < np.abs(rows).max() < np.inf:
+        raise InvalidRequest("values beyond 65504 do not fit F16; take BF16 or F32")
     check_layout(spec)
-    return _quantize_chunk(spec, np.ascontiguousarray(rows))
+    if importance is not None:
+        importance = _checked(importance, columns)
+    elif _insists(spec):
+        importance = np.ones(columns, np.float32)
+    return _quantize_chunk(spec, np.ascontiguousarray(rows), importance)
 
 
-def _quantize_chunk(spec: TensorType, rows: NDArray[np.float32]) -> bytes:
-    base, columns = library(), rows.shape[-1]
-    base.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
-    uniform = np.ones(columns, np.float32) if base.ggml_quantize_requires_imatrix(spec.number) else None
+def _checked(importance: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
+    if importance.shape != (columns,) or importance.dtype != np.float32:
+        raise InvalidRequest(f"{importance.shape} importances do not fit rows of {columns} columns")
+    if not (np.isfinite(importance) & (importance >= 0)).all():
+        raise InvalidRequest("importances must be finite and not negative")
+    return np.ascontiguousarray(importance)
+
+
+def _insists(spec: TensorType) -> bool:
+    asks = library().ggml_quantize_requires_imatrix
+    asks.restype = ctypes.c_bool
+    return bool(asks(spec.number))
+
+
+def _quantize_chunk(
+    spec: TensorType, rows: NDArray[np.float32], importance: NDArray[np.float32] | None
+) -> bytes:
+    pack, columns = library().ggml_quantize_chunk, rows.shape[-1]
     packed = np.zeros(spec.nbytes(rows.size), np.uint8)
-    base.ggml_quantize_chunk.argtypes = (
+    pack.argtypes = (
         *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
         *(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
     )
-    base.ggml_quantize_chunk.restype = ctypes.c_size_t
-    importance = None if uniform is None else uniform.ctypes.data
-    number, count = spec.number, rows.size // columns
-    base.ggml_quantize_chunk(number, rows.ctypes.data, packed.ctypes.data, 0, count, columns, importance)
+    pack.restype = ctypes.c_size_t
+    weights = None if importance is None else importance.ctypes.data
+    pack(spec.number, rows.ctypes.data, packed.ctypes.data, 0, rows.size // columns, columns, weights)
     return packed.tobytes()

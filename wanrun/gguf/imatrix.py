@@ -1,7 +1,8 @@
 """Reads and writes importance matrices: how large the inputs of each matrix were while a model worked.
 
 The formats are llama.cpp's (common/imatrix-loader.cpp, tools/imatrix/imatrix.cpp): a GGUF file with the
-tensors ``NAME.in_sum2`` and ``NAME.counts`` for each matrix ``NAME``, and the older ``.dat``.
+tensors ``NAME.in_sum2`` and ``NAME.counts`` for each matrix ``NAME``, and the older ``.dat``. Ours adds
+``NAME.in_products``, which llama.cpp passes over: what ``wanrun.gguf.compensate`` needs.
 """
 
 from __future__ import annotations
@@ -21,17 +22,22 @@ from wanrun.gguf.mapping import map_file
 from wanrun.gguf.weights import Weights, open_weights
 from wanrun.gguf.writer import TensorSource, write_gguf
 
-_SUMS, _COUNTS = ".in_sum2", ".counts"
+_SUMS, _COUNTS, _PRODUCTS = ".in_sum2", ".counts", ".in_products"
 _MAX_ENTRIES = 32_768
 _MAX_TEXT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What a matrix saw: per input channel the sum of squares, float32, and over how many rows."""
+    """What a matrix saw: per input channel the sum of squares, float32, and over how many rows.
+
+    ``products`` (columns / 256, 256, 256) float32 are the sums of products of any two channels of a block, or
+    None where they were not gathered.
+    """
 
     sums: NDArray[np.float32]
     count: float
+    products: NDArray[np.float32] | None = None
 
     @property
     def importance(self) -> NDArray[np.float32]:
@@ -64,10 +70,18 @@ def merge(parts: Iterable[Imatrix]) -> Imatrix:
                     f"{name} has {old.sums.size} input channels in one importance matrix and "
                     f"{new.sums.size} in another: they are of different models"
                 )
-            moments[name] = new if old is None else Moments(old.sums + new.sums, old.count + new.count)
+            moments[name] = new if old is None else _added(old, new)
         datasets |= dict.fromkeys(part.datasets)
         chunks, size = chunks + part.chunks, part.chunk_size or size
     return Imatrix(moments, tuple(datasets), chunks, size)
+
+
+def _added(old: Moments, new: Moments) -> Moments:
+    """Products that one of the two lacks are of too little to be kept."""
+    products = None
+    if old.products is not None and new.products is not None:
+        products = old.products + new.products
+    return Moments(old.sums + new.sums, old.count + new.count, products)
 
 
 def write_imatrix(path: Path, imatrix: Imatrix) -> None:
@@ -82,6 +96,9 @@ def write_imatrix(path: Path, imatrix: Imatrix) -> None:
     for name, seen in sorted(imatrix.moments.items()):
         tensors.append((name + _SUMS, "F32", seen.sums.shape, np.asarray(seen.sums, np.float32)))
         tensors.append((name + _COUNTS, "F32", (1,), np.array([seen.count], np.float32)))
+        if seen.products is not None:
+            products = np.ascontiguousarray(seen.products, np.float32)
+            tensors.append((name + _PRODUCTS, "F32", products.shape, products))
     write_gguf(path, metadata, tensors)
 
 
@@ -98,7 +115,10 @@ def read_imatrix(path: Path) -> Imatrix:
         with open_weights(path) as weights:
             imatrix = _from_gguf(weights)
     for name, seen in imatrix.moments.items():
-        if not (np.isfinite(seen.sums).all() and (seen.sums >= 0).all() and np.isfinite(seen.count)):
+        sound = seen.products is None or np.isfinite(seen.products).all()
+        if not (
+            sound and np.isfinite(seen.sums).all() and (seen.sums >= 0).all() and np.isfinite(seen.count)
+        ):
             raise FormatError(f"{path}: the sums of {name!r} are not those of squares; make it again")
     return imatrix
 
@@ -115,7 +135,7 @@ def _from_gguf(weights: Weights) -> Imatrix:
         sums, counts = (_floats(weights, name + suffix) for suffix in (_SUMS, _COUNTS))
         if counts.size != 1:
             raise FormatError(f"{path}: {name!r} has {counts.size} counts, where one is needed")
-        moments[name] = Moments(sums, float(np.rint(counts[0])))
+        moments[name] = Moments(sums, float(np.rint(counts[0])), _products(weights, name, sums.size))
     datasets = metadata.get("imatrix.datasets")
     chunks, size = (metadata.get(f"imatrix.chunk_{what}") for what in ("count", "size"))
     return Imatrix(
@@ -124,6 +144,16 @@ def _from_gguf(weights: Weights) -> Imatrix:
         chunks if isinstance(chunks, int) else 0,
         size if isinstance(size, int) else 0,
     )
+
+
+def _products(weights: Weights, name: str, columns: int) -> NDArray[np.float32] | None:
+    stored = name + _PRODUCTS
+    if stored not in weights:
+        return None
+    shape = columns // 256, 256, 256
+    if columns % 256 or weights.shape(stored) != shape:
+        raise FormatError(f"{weights.header.path}: {stored!r} has shape {weights.shape(stored)}, not {shape}")
+    return _floats(weights, stored).reshape(shape)
 
 
 def _floats(weights: Weights, name: str) -> NDArray[np.float32]:

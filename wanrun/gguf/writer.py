@@ -48,10 +48,7 @@ def write_gguf(path: Path, metadata: Mapping[str, object], tensors: Iterable[Ten
     single number. Tensor data are held one at a time. Raises InvalidRequest for what the format cannot hold.
     """
     listed = list(tensors)
-    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise InvalidRequest(f"'general.alignment' is {alignment!r}; it must be a power of two")
-    head = _header(metadata, listed, alignment)
+    head, alignment = gguf_head(metadata, listed)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(
@@ -65,10 +62,10 @@ def write_gguf(path: Path, metadata: Mapping[str, object], tensors: Iterable[Ten
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name outlast a power cut, where folders can be opened at all."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -78,7 +75,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _header(metadata: Mapping[str, object], tensors: Sequence[TensorSource], alignment: int) -> bytes:
+def gguf_head(metadata: Mapping[str, object], tensors: Sequence[TensorSource]) -> tuple[bytes, int]:
+    """All that comes before the data, and the alignment: at its multiples each tensor begins."""
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise InvalidRequest(f"'general.alignment' is {alignment!r}; it must be a power of two")
     names = [name for name, _, _, _ in tensors]
     if len(set(names)) != len(names):
         raise InvalidRequest(f"two tensors have one name: {sorted({n for n in names if names.count(n) > 1})}")
@@ -86,17 +87,18 @@ def _header(metadata: Mapping[str, object], tensors: Sequence[TensorSource], ali
     parts += [_text(key) + _value(key, value) for key, value in metadata.items()]
     offset = 0
     for name, kind, shape, _ in tensors:
-        ggml, size = tensor_type(kind).number, _nbytes(name, kind, shape)
+        ggml, size = tensor_type(kind).number, tensor_bytes(name, kind, shape)
         if ggml is None:
             raise InvalidRequest(f"tensor {name!r}: GGUF has no type {kind}")
         rank = len(shape)
         parts.append(_text(name) + struct.pack(f"<I{rank}QIQ", rank, *reversed(shape), ggml, offset))
         offset += -(-size // alignment) * alignment
     head = b"".join(parts)
-    return head + bytes(-len(head) % alignment)
+    return head + bytes(-len(head) % alignment), alignment
 
 
-def _nbytes(name: str, kind: str, shape: Sequence[int]) -> int:
+def tensor_bytes(name: str, kind: str, shape: Sequence[int]) -> int:
+    """Bytes that the tensor takes; InvalidRequest when the type cannot hold the shape."""
     block = tensor_type(kind).block
     if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape) or (shape[-1] if shape else 1) % block:
         raise InvalidRequest(
@@ -108,7 +110,7 @@ def _nbytes(name: str, kind: str, shape: Sequence[int]) -> int:
 def _write_tensor(file: IO[bytes], tensor: TensorSource, alignment: int) -> None:
     name, kind, shape, data = tensor
     view = memoryview(cast("Buffer", data() if callable(data) else data))
-    expected = _nbytes(name, kind, shape)
+    expected = tensor_bytes(name, kind, shape)
     if not view.c_contiguous:
         raise InvalidRequest(f"tensor {name!r}: its data must lie in one piece, in order")
     if view.nbytes != expected:

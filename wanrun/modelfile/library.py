@@ -31,6 +31,11 @@ def tags(model: str) -> list[str]:
     return sorted((name.tag for name in names() if name.model == model.lower()), key=quant_order)
 
 
+def beside(name: str) -> list[Path]:
+    """The files called ``name`` that come beside the Modelfiles of shipped models, sorted."""
+    return sorted(_folder().glob(f"*/{name}"))
+
+
 def suggestion(model: str) -> str:
     """What to try for a model or tag that is not shipped, for people."""
     known = tags(model)

@@ -20,6 +20,8 @@ from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
 from wanrun.types import Bundle, GenerationRequest
 
+#: Step caches that keep nothing of the transformer's hidden states.
+_KEEP_NO_STATES = ("none", "easycache")
 #: Characters of a prompt for each token, on the low side, and the end-of-sequence token.
 _TOKEN_CHARACTERS = 4
 _MOST_TOKENS = 512
@@ -84,7 +86,7 @@ def open_estimator(bundle: Bundle, device: str, memory: int | None) -> Estimator
 
 def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
     """What ``request`` asks of the parts, in the precision ``precision``."""
-    prompts = [request.prompt]
+    prompts = [request.text]
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     if guided:
         prompts.append(request.negative)
@@ -99,22 +101,34 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
         prompts=len(missing),
         prompt_tokens=min(_MOST_TOKENS, 1 + longest // _TOKEN_CHARACTERS),
         precision=precision,
+        kept_branches=0 if _cache(request) in _KEEP_NO_STATES else 1 + guided,
     )
 
 
+def _cache(request: GenerationRequest) -> str:
+    return options.parse(request.cache).name
+
+
 def evaluations(request: GenerationRequest) -> tuple[int, ...]:
-    """Forwards of each expert, at most: what the sampler asks for, twice where a guidance scale is not 1.
+    """Forwards of each expert, at most: what the sampler asks for, twice where guidance is used.
 
     A sampler that asks more than once a step asks again about the step's end, which is not asked about at 0.
     """
-    twice = [1 + (scale != 1) for scale in (request.guidance_high, request.guidance_low)]
+
+    def forwards(level: float, scale: float) -> int:
+        return 1 + (scale != 1 and request.guidance_end <= level <= request.guidance_start)
+
     levels = pipeline.sigmas(request)[:-1]
     again = plugins.signature("samplers", options.parse(request.sampler).name)
     asked = levels + levels[1:] * ((again.forwards if again else 1) - 1)
     if request.boundary is None:
-        return (len(asked) * twice[0],)
-    high = sum(level >= request.boundary for level in asked)
-    return high * twice[0], (len(asked) - high) * twice[1]
+        return (sum(forwards(level, request.guidance_high) for level in asked),)
+    high = [level for level in asked if level >= request.boundary]
+    low = [level for level in asked if level < request.boundary]
+    return (
+        sum(forwards(level, request.guidance_high) for level in high),
+        sum(forwards(level, request.guidance_low) for level in low),
+    )
 
 
 def changed(request: GenerationRequest, changes: Mapping[str, Any]) -> GenerationRequest:

@@ -19,9 +19,6 @@ _BLOCK_BYTES, _TOKEN_BYTES, _FEATURE_BYTES, _FEATURE_COPIES, _HIDDEN_COPIES = 6_
 #: tensors leave; and where the holes end: glibc gives tensors of 32 MiB and more their own pages.
 _LAYER_FACTOR, _HOLES_FACTOR, _HOLES_BYTES = 1.4, 1.95, 305_000_000
 _TINY_FACTOR = 1.05
-#: What float32 convolutions over time add, over a matrix of their inputs at every tap, and at most: which of
-#: its algorithms oneDNN takes changes with the size, and with it what is held, so this is the least exact.
-_FLOAT32_FACTOR, _FLOAT32_BYTES = 6, 150_000_000
 #: What any decoder holds at any size, with what the transformer before it has left behind.
 _DECODER_BYTES = 10_000_000
 #: Frames that x264 holds at preset medium, each 1.5 bytes a pixel: its lookahead and references.
@@ -37,7 +34,14 @@ def denoising(model: Transformer, job: Job) -> int:
         + 2 * model.largest_bytes  # the second one is oneDNN's, in its own layout
         + activations(model, job.tokens, item)
         + _SAMPLER_COPIES * latents
+        + kept_states(model, job)
     )
+
+
+def kept_states(model: Transformer, job: Job) -> int:
+    """What a step cache keeps: of each branch what the blocks added, and of one what they began with."""
+    copies = job.kept_branches + 1 if job.kept_branches else 0
+    return 4 * copies * job.tokens * model.width
 
 
 def activations(model: Transformer, tokens: int, item: int) -> int:
@@ -67,9 +71,6 @@ def decoding(decoder: Autoencoder | TinyAutoencoder, job: Job) -> int:
         most = _TINY_FACTOR * most
     else:
         most = max(_LAYER_FACTOR * most, min(_HOLES_FACTOR * most, _HOLES_BYTES))
-        if job.arithmetic == "fp32":
-            columns = max(_columns(layer, positions) for layer in layers)
-            most += min(_FLOAT32_FACTOR * columns, _FLOAT32_BYTES)
     return decoder.stored.copied_bytes + _DECODER_BYTES + past + int(most)
 
 
@@ -93,10 +94,3 @@ def _held(layer: Convolution, positions: int, item: int) -> float:
         reads = 2 * (layer.frames + 2) + 2 * layer.frames
         return float(place * (reads * layer.inputs + 2 * layer.frames * layer.outputs))
     return float(place * layer.frames * (2 * layer.inputs + 2 * layer.outputs))
-
-
-def _columns(layer: Convolution, positions: int) -> float:
-    """A matrix of the layer's inputs in float32, in which each stands once for every tap."""
-    if layer.time_taps != 3 or layer.space_taps != 9:
-        return 0.0
-    return 4.0 * 27 * layer.inputs * layer.frames * layer.scale**2 * positions

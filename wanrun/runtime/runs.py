@@ -76,11 +76,25 @@ def begin(home: Path, bundle: Bundle, request: GenerationRequest) -> Run:
     folder = home / "runs"
     _forget_old(folder)
     run = Run(folder / secrets.token_hex(4))
-    described = {"model": bundle.name, **_made_of(bundle), "request": asdict(request)}
     with store_errors(f"cannot write the checkpoint {run.folder}"):
         make_folder(run.folder)
-        write_file(run.folder / "run.json", json.dumps(described, indent=1).encode())
+        write_file(run.folder / "run.json", json.dumps(_written(bundle, request), indent=1).encode())
     return run
+
+
+def interrupted(home: Path, bundle: Bundle, request: GenerationRequest) -> Run | None:
+    """A run of this very request, by the same files, that stopped before its video was written."""
+    wanted = json.loads(json.dumps(_written(bundle, request)))
+    for path in (home / "runs").glob("*/run.json"):
+        run = Run(path.parent)
+        with suppress(InvalidRequest):  # a damaged run is none
+            if run.started and _described(run) == wanted:
+                return run
+    return None
+
+
+def _written(bundle: Bundle, request: GenerationRequest) -> dict[str, Any]:
+    return {"model": bundle.name, **_made_of(bundle), "request": asdict(request)}
 
 
 def find(home: Path, run_id: str) -> Run:

@@ -99,7 +99,8 @@ class Job:
     """What a request asks of the parts.
 
     ``latent`` is (channels, frames, height, width); ``evaluations`` are the forwards of each expert in order;
-    ``prompts`` are those to be encoded, none when they are cached.
+    ``prompts`` are those to be encoded, none when they are cached. A step cache keeps the hidden states of
+    ``kept_branches`` branches of guidance.
     """
 
     latent: tuple[int, int, int, int]
@@ -110,6 +111,7 @@ class Job:
     prompts: int
     prompt_tokens: int
     precision: str
+    kept_branches: int = 0
 
     @property
     def arithmetic(self) -> str:

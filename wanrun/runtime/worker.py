@@ -36,7 +36,7 @@ from wanrun.runtime.previews import Previews
 from wanrun.store.creation import resolve
 from wanrun.store.store import open_store
 from wanrun.text.frames import read_frame, write_frame
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.types import Bundle, GenerationRequest, Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,17 +98,18 @@ class Worker:
             with self._interrupt.armed():
                 run = runs.find(settings.home(), task.run_id)
                 bundle = resolve(open_store(), runs.model(run))
-                request = runs.request(run, bundle)
+                request = pipeline.expand(bundle, runs.request(run, bundle), self._progress)
                 if machine.load(task.device) is None:
                     self._progress("measuring the machine", 0, 0)
                 resident = _resident(bundle, request, task.device)
-                described = pipeline.provenance(bundle, request)
+                tally = Tally()
+                describe = partial(pipeline.provenance, bundle, request, tally)
             with (
                 Previews(bundle, task.device, request.precision) as previews,
-                open_writer(task.output, request.fps, task.format, described) as writer,
+                open_writer(task.output, request.fps, task.format, describe) as writer,
             ):
                 show = partial(self._preview, previews)
-                made = frames(run, bundle, request, self._progress, task.device, resident, show)
+                made = frames(run, bundle, request, self._progress, task.device, resident, show, tally)
                 with self._interrupt.armed():
                     for frame in made:
                         writer.write(frame)

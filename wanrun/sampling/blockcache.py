@@ -119,6 +119,7 @@ class _Walk:
             self.skipped = 1 - self._rule.leading / blocks
         else:
             self.added = added
+            self._kept.rest.clear()  # the new ones must not stand beside the old
         return reuse
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +11,7 @@ from typing import Any, Self
 from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.request import resolve as resolve_request
+from wanrun.runtime.advised import advise
 from wanrun.server.events import Event
 from wanrun.server.following import follow
 from wanrun.server.job import Job, Order
@@ -48,11 +50,16 @@ class Service:
     def request(self, name: str, prompt: str, asked: Mapping[str, Any]) -> GenerationRequest:
         """What ``prompt`` and the parameters ``asked`` mean to the model ``name``.
 
-        ``asked`` is as in ``wanrun.request.resolve``, but for ``lora``, which is still to be found. Raises
-        InvalidRequest with every mistake, ModelNotFound.
+        ``asked`` is as in ``wanrun.request.resolve``, but for ``lora``, which is still to be found, and for
+        ``target`` and ``quality``, which settings are chosen for. Raises InvalidRequest with every mistake,
+        ModelNotFound.
         """
+        bundle = self.bundle(name)
         given = {**asked, "lora": loras.allow(self.store, asked.get("lora") or ())}
-        request = resolve_request(self.bundle(name), prompt, given)
+        settled, choice = advise(bundle, prompt, given, self.scheduler.options.device, trial=False)
+        request = resolve_request(bundle, prompt, settled)
+        if choice is not None:
+            request = replace(request, notes=(*request.notes, choice.text))
         self.check_size(request)
         return request
 

@@ -39,12 +39,25 @@ def thumbnail(path: Path) -> bytes:
 
 def spritesheet(path: Path, frames: int) -> bytes:
     """At most 16 of the ``frames`` frames, in rows of 4, as JPEG; raises as ``first_frame``."""
-    count = min(SPRITES, frames)
+    return _encoded(contact_sheet(_spread(path, frames, SPRITES, _SPRITE), COLUMNS, gap=0), "jpeg")
+
+
+def strip(path: Path, frames: int, count: int, side: int) -> Frame:
+    """At most ``count`` of the ``frames`` frames beside each other, each within ``side`` pixels.
+
+    Raises as ``first_frame``.
+    """
+    return contact_sheet(_spread(path, frames, count, side), count)
+
+
+def _spread(path: Path, frames: int, count: int, side: int) -> list[Frame]:
+    """At most ``count`` of the ``frames`` frames, evenly from the first to the last, small."""
+    count = min(count, frames)
     wanted = {round(index * (frames - 1) / max(1, count - 1)) for index in range(count)}
-    sprites = [_small(frame, _SPRITE) for index, frame in enumerate(_frames(path)) if index in wanted]
-    if not sprites:
+    found = [_small(frame, side) for index, frame in enumerate(_frames(path)) if index in wanted]
+    if not found:
         raise FormatError(f"{path.name} has no frames")
-    return _encoded(contact_sheet(sprites, COLUMNS, gap=0), "jpeg")
+    return found
 
 
 def same_frames(one: Path, other: Path) -> bool:

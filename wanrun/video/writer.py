@@ -6,7 +6,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -43,10 +43,11 @@ class Encoder(Protocol):
 class VideoWriter:
     """Takes frames of one size. ``path`` is where the video will be, ``count`` how many frames it has."""
 
-    def __init__(self, path: Path, encoder: Encoder) -> None:
+    def __init__(self, path: Path, start: Callable[[], Encoder]) -> None:
         self.path = path
         self.count = 0
-        self._encoder = encoder
+        self._start = start
+        self._encoder: Encoder | None = None
         self._shape: tuple[int, ...] | None = None
 
     def write(self, frame: Frame) -> None:
@@ -57,39 +58,59 @@ class VideoWriter:
         _check_frame(frame, self._shape)
         self._shape = frame.shape
         with _explained(self.path):
+            if self._encoder is None:
+                self._encoder = self._start()
             self._encoder.write(np.ascontiguousarray(frame))
         self.count += 1
+
+    def finish(self) -> None:
+        """Complete the file; InvalidRequest if there is no frame in it."""
+        if self._encoder is None:
+            raise InvalidRequest(f"no frames were written to {self.path}")
+        with _explained(self.path):
+            self._encoder.finish()
+
+    def abort(self) -> None:
+        """Let go of the file."""
+        if self._encoder is not None:
+            with suppress(OSError, av.FFmpegError):
+                self._encoder.abort()
 
 
 @contextmanager
 def open_writer(
-    path: str | Path, fps: float, format: str | None = None, metadata: Mapping[str, Any] | None = None
+    path: str | Path,
+    fps: float,
+    format: str | None = None,
+    metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
 ) -> Iterator[VideoWriter]:
     """Open ``path`` for a video of ``fps`` frames a second: mp4 (H.264), webm (VP9), gif or png.
 
     Frames are encoded as they come, under a temporary name beside ``path``; leaving the block moves the video
     into place, leaving it by an exception removes it. One PNG is a file, more are a folder of the same name
     without ``.png``; ``VideoWriter.path`` is right afterwards. ``metadata``, the run's provenance, goes into
-    the file as JSON. The same frames make the same bytes. Raises InvalidRequest for arguments that cannot be
-    used (see ``destination``) or a block that wrote no frame, and StoreError when the disk fails.
+    the file as JSON; a function is asked for it when the first frame comes, and once before. The same frames
+    make the same bytes. Raises InvalidRequest for arguments that cannot be used (see ``destination``) or a
+    block that wrote no frame, and StoreError when the disk fails.
     """
     rate = frame_rate(fps)
-    comment = provenance_text(metadata or {})
+    describe = metadata if callable(metadata) else lambda: metadata or {}
+    provenance_text(describe())  # what cannot be written must not be found out after hours
     wanted = destination(path, format)
     partial = wanted.path.with_name(f".wanrun-{secrets.token_hex(8)}.part")
     try:
         with _explained(wanted.path):
-            writer = VideoWriter(wanted.path, _open(wanted.format, partial, rate, comment))
+            _reserve(wanted.format, partial)
+        writer = VideoWriter(
+            wanted.path, lambda: _open(wanted.format, partial, rate, provenance_text(describe()))
+        )
         try:
             yield writer
-            if writer.count == 0:
-                raise InvalidRequest(f"no frames were written to {wanted.path}")
+            writer.finish()
             with _explained(wanted.path):
-                writer._encoder.finish()
                 writer.path = _publish(partial, wanted, writer.count)
         except BaseException:
-            with suppress(OSError, av.FFmpegError):
-                writer._encoder.abort()
+            writer.abort()
             raise
     finally:
         with suppress(OSError):
@@ -107,11 +128,17 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _open(format: str, partial: Path, rate: Fraction, comment: str) -> Encoder:
+def _reserve(format: str, partial: Path) -> None:
+    """Find out before any frame is made whether the file can be written."""
     if format == "png":
         partial.mkdir()
+    else:
+        partial.touch(exist_ok=False)
+
+
+def _open(format: str, partial: Path, rate: Fraction, comment: str) -> Encoder:
+    if format == "png":
         return PngEncoder(partial, comment)
-    partial.touch(exist_ok=False)
     if format == "gif":
         return GifEncoder(partial, rate, comment)
     return film.FilmEncoder(film.WEBM if format == "webm" else film.MP4, partial, rate, comment)

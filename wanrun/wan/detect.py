@@ -18,6 +18,8 @@ from wanrun.gguf.header import Header, TensorInfo
 
 Kind = Literal["diffusion", "vae", "tiny", "text_encoder", "adapter", "unknown"]
 
+#: The metadata in which 'wanrun convert' notes which expert a file is.
+ROLE = "wanrun.role"
 HEAD_DIM = 128
 PATCH_VOLUME = 4
 
@@ -124,6 +126,11 @@ class Identity:
     problem: str | None = None
 
 
+def is_toy(header: Header) -> bool:
+    """Whether this is an expert of wan-toy, of any type: it has the name in it."""
+    return str(header.metadata.get("general.name", "")).startswith("wan-toy")
+
+
 def identify(header: Header) -> Identity:
     """What the file of ``header`` is; of kind "unknown" when it is none of ours."""
     for prefix in _PREFIXES:
@@ -169,6 +176,9 @@ def _has(tensors: Mapping[str, TensorInfo], start: str) -> bool:
 
 
 def _expert(header: Header) -> str | None:
+    role = header.metadata.get(ROLE)
+    if role in ("high_noise", "low_noise"):
+        return str(role)
     name = header.metadata.get("general.name")
     places = (header.path.name, header.path.parent.name, name if isinstance(name, str) else "")
     return next(filter(None, map(expert_hint, places)), None)

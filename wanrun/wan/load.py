@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -40,7 +42,7 @@ def load_transformer(
     }
     with torch.device("meta"):
         model = WanModel(config_from_shapes(shapes), dtype)
-    _check(model, shapes, weights)
+    check_shapes(model, shapes, weights.header.path)
     linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for name in linears:
         stored = names[f"{name}.weight"], names[f"{name}.bias"]
@@ -87,7 +89,7 @@ def load_vae(weights: Weights, device: str, dtype: torch.dtype) -> WanVAE:
     config = vae_config_from_shapes(shapes)
     with torch.device("meta"):
         vae = WanVAE(config)
-    _check(vae, shapes, weights)
+    check_shapes(vae, shapes, weights.header.path)
     statistics = WanVAE.statistics(config)
     for name, value in zip(("mean", "std"), statistics, strict=True):
         setattr(vae, name, value.to(device))
@@ -101,23 +103,20 @@ def load_tiny(weights: Weights, device: str, dtype: torch.dtype) -> TinyVAE:
     shapes = {name: weights.shape(name) for name in names}
     with torch.device("meta"):
         tiny = TinyVAE(tiny_config_from_shapes(shapes))
-    _check(tiny, shapes, weights)
+    check_shapes(tiny, shapes, weights.header.path)
     _assign(tiny, weights, names, dtype, device)
     return tiny.requires_grad_(False).eval()
 
 
-def _check(module: nn.Module, shapes: dict[str, tuple[int, ...]], weights: Weights) -> None:
+def check_shapes(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """FormatError when ``shapes``, by original name, lack a tensor of ``module`` or have it otherwise."""
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     missing = [name for name in expected if name not in shapes]
     if missing:
-        raise FormatError(
-            f"{weights.header.path}: {len(missing)} tensors are missing, such as {', '.join(missing[:3])}"
-        )
+        raise FormatError(f"{path}: {len(missing)} tensors are missing, such as {', '.join(missing[:3])}")
     wrong = [f"{n} {shapes[n]}, expected {want}" for n, want in expected.items() if shapes[n] != want]
     if wrong:
-        raise FormatError(
-            f"{weights.header.path}: {len(wrong)} tensors have another shape: {'; '.join(wrong[:3])}"
-        )
+        raise FormatError(f"{path}: {len(wrong)} tensors have another shape: {'; '.join(wrong[:3])}")
 
 
 def _assign(

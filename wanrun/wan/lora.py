@@ -1,9 +1,9 @@
 """Applies LoRA files to a loaded transformer whose weights stay as they are, packed or not.
 
 A layer's output gains strength · (alpha / rank) · up(down(x)), which is what merging
-strength · (alpha / rank) · up·down into its weight would give (Hu et al., arXiv 2106.09685); without an alpha
-the factor is 1. What is small or float32 anyway is changed itself: biases, norms, modulation and the patch
-embedding.
+strength · (alpha / rank) · up·down into its weight would give (Hu et al., arXiv 2106.09685); without an
+alpha, as a key or in the metadata, the factor is 1. What is small or float32 anyway is changed itself:
+biases, norms, modulation and the patch embedding.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class _Adapter:
         return self.weights.tensor(pair.up_bias) * self._factor(pair)
 
     def _factor(self, pair: Pair) -> float:
-        alpha = float(pair.rank) if pair.alpha is None else float(self.weights.tensor(pair.alpha))
+        stated = float(pair.rank) if pair.stated is None else pair.stated
+        alpha = stated if pair.alpha is None else float(self.weights.tensor(pair.alpha))
         if not math.isfinite(alpha):
             raise FormatError(f"{self.weights.header.path}: {pair.alpha} is {alpha}, not a finite number")
         return self.strength * alpha / pair.rank

@@ -10,6 +10,7 @@ from pathlib import Path
 from wanrun.errors import FormatError
 from wanrun.gguf.layout import Header
 from wanrun.wan.lora_keys import Key, Part, spellings, split_key
+from wanrun.wan.lora_metadata import StatedAlphas, stated_alphas
 
 Shape = tuple[int, ...]
 
@@ -19,13 +20,17 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The file's keys of a product of two matrices, up (out, rank) times down (rank, in), for one layer."""
+    """The file's keys of a product of two matrices, up (out, rank) times down (rank, in), for one layer.
+
+    ``stated`` is the alpha of the file's metadata, which counts where there is no key for it.
+    """
 
     down: str
     up: str
     rank: int
     alpha: str | None = None
     up_bias: str | None = None
+    stated: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Layout:
 class _Reader:
     header: Header
     shapes: Mapping[str, Shape]
+    alphas: StatedAlphas
     #: Keys of the file by what they change.
     found: dict[str, dict[Part, str]] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
@@ -74,7 +80,9 @@ class _Reader:
         for module, parts in self.found.items():
             down, up = parts.get("down"), parts.get("up")
             if down is not None and up is not None:
-                pair = Pair(down, up, self._shape(down)[0], parts.get("alpha"), parts.get("up_bias"))
+                rank, key = self._shape(down)[0], split_key(down)
+                stated = None if key is None else self.alphas.of(key.target, rank)
+                pair = Pair(down, up, rank, parts.get("alpha"), parts.get("up_bias"), stated)
                 if self._fits(module, pair):
                     yield module, pair
             elif down is not None or up is not None:
@@ -137,7 +145,7 @@ def match_lora(header: Header, shapes: Mapping[str, Shape]) -> Layout:
     keys = [split_key(name) for name in header.tensors]
     known = [key for key in keys if key is not None]
     names = max(spellings(shapes), key=lambda names: sum(key.target in names for key in known))
-    reader = _Reader(header, shapes)
+    reader = _Reader(header, shapes, stated_alphas(header))
     reader.unmatched += [name for name, key in zip(header.tensors, keys, strict=True) if key is None]
     reader.sort(known, names)
     layout = Layout(dict(reader.pairs()), dict(reader.deltas()), tuple(reader.unmatched))

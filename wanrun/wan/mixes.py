@@ -18,6 +18,18 @@ from wanrun.gguf.types import tensor_type
 _BLOCK = re.compile(r"(?:.*\.)?blocks\.(\d+)\.(?:self_attn|cross_attn)\.(?:[qko]|v|[kv]_img)\.weight|"
                     r"(?:.*\.)?blocks\.(\d+)\.ffn\.[02]\.weight")  # fmt: skip
 
+_HALVES = ("F16", "BF16")
+_FP8 = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+#: Types of 32 elements a block in place of those of more.
+_SMALLER_BLOCKS = {
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"),
+    **dict.fromkeys(("Q1_0", "Q2_0", "Q2_K", "Q3_K", "TQ1_0", "TQ2_0"), "Q4_0"),
+    "NVFP4": "MXFP4",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:
@@ -37,6 +49,7 @@ class Mix:
 
 MIXES: Mapping[str, Mix] = MappingProxyType(
     {
+        "F32": Mix(0, "F32"),
         "F16": Mix(1, "F16"),
         "BF16": Mix(32, "BF16"),
         "Q4_0": Mix(2, "Q4_0", down="Q4_1"),
@@ -53,6 +66,21 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
         "Q5_K_S": Mix(16, "Q5_K"),
         "Q5_K_M": Mix(17, "Q5_K", value="Q6_K", down="Q6_K"),
         "Q6_K": Mix(18, "Q6_K"),
+        "IQ1_S": Mix(24, "IQ1_S"),
+        "IQ1_M": Mix(31, "IQ1_M"),
+        "IQ2_XXS": Mix(19, "IQ2_XXS"),
+        "IQ2_XS": Mix(20, "IQ2_XS"),
+        "IQ2_S": Mix(28, "IQ2_S"),
+        "IQ3_XXS": Mix(23, "IQ3_XXS"),
+        "IQ3_S": Mix(26, "IQ3_S"),
+        "IQ4_XS": Mix(30, "IQ4_XS"),
+        "IQ4_NL": Mix(25, "IQ4_NL"),
+        "TQ1_0": Mix(36, "TQ1_0"),
+        "TQ2_0": Mix(37, "TQ2_0"),
+        "MXFP4": Mix(38, "MXFP4"),
+        "NVFP4": Mix(39, "NVFP4"),
+        "Q1_0": Mix(40, "Q1_0"),
+        "Q2_0": Mix(41, "Q2_0"),
     }
 )
 
@@ -66,17 +94,38 @@ def find_mix(name: str) -> Mix:
 
 
 def choose(mix: Mix, name: str, shape: tuple[int, ...]) -> str | None:
-    """The type that the tensor gets, None to leave it as it is.
-
-    A matrix whose rows do not divide into the type's blocks becomes F16.
-    """
-    match = _BLOCK.fullmatch(name)
-    if match is None or len(shape) != 2:
+    """The type that the tensor gets, None to leave it as it is."""
+    if not quantised(name, shape):
         return None
     kind = mix.base
     if name.endswith((".v.weight", ".v_img.weight")):
-        early = match[1] is not None and int(match[1]) < mix.early
+        block = _BLOCK.fullmatch(name)
+        early = block is not None and block[1] is not None and int(block[1]) < mix.early
         kind = (mix.early_value if early else mix.value) or kind
     elif name.endswith(".ffn.2.weight"):
         kind = mix.down or kind
-    return kind if shape[1] % tensor_type(kind).block == 0 else "F16"
+    return fitting(kind, shape)
+
+
+def quantised(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the tensor is one of the blocks' matrices, all that is ever quantised."""
+    return len(shape) == 2 and _BLOCK.fullmatch(name) is not None
+
+
+def fitting(kind: str, shape: tuple[int, ...]) -> str:
+    """``kind``, or what llama.cpp takes for rows that are not whole blocks of it (llama-quant.cpp)."""
+    for candidate in (kind, _SMALLER_BLOCKS.get(kind, "F16")):
+        if shape[-1] % tensor_type(candidate).block == 0:
+            return candidate
+    return "F16"
+
+
+def plain(name: str, shape: tuple[int, ...], kind: str) -> str:
+    """The type that what is not quantised has in a file for every tool, given its own: exact but for fp8.
+
+    As city96/ComfyUI-GGUF tools/convert.py and fix_5d_tensors.py: vectors, modulation and the patch
+    embedding are F32, and GGUF has no fp8.
+    """
+    if (len(shape) != 2 or name.endswith("modulation")) and kind in (*_HALVES, *_FP8, "F64"):
+        return "F32"
+    return "F16" if kind in _FP8 else kind

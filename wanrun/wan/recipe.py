@@ -53,9 +53,16 @@ def read_recipe(path: Path) -> Recipe:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FormatError(f"{path} is larger than a recipe may be, {MAX_BYTES} bytes")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise ModelNotFound(f"the recipe {path} cannot be read: {error.strerror}") from error
+    return parse_recipe(data, path)
+
+
+def parse_recipe(data: bytes, path: Path | str) -> Recipe:
+    """The recipe in the bytes of a YAML file; FormatError names it by ``path`` and says what is wrong."""
+    try:
+        content = yaml.safe_load(data)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{path} is no YAML: {error}") from error
     if not isinstance(content, dict) or content.keys() - {"base", "tensors", "about"}:

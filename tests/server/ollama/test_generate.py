@@ -133,7 +133,27 @@ def test_a_plan_before_the_run(http: httpx.Client) -> None:
     assert planned["seconds"] == pytest.approx(sum(phase["seconds"] for phase in planned["phases"]), abs=0.01)
     longer = http.post("/api/plan", json=SMALL | {"steps": 20, "prompt": None}).json()
     assert longer["seconds"] > planned["seconds"]
-    assert http.post("/api/plan", json={"model": "nothing"}).status_code == 404
+    (streamed,) = http.post("/api/plan", json=SMALL | {"stream": True}).text.splitlines()
+    assert json.loads(streamed) == http.post("/api/plan", json=SMALL | {"stream": False}).json()
+    for stream in (None, True, False):
+        assert http.post("/api/plan", json={"model": "nothing", "stream": stream}).status_code == 404
+
+
+def test_a_level_of_quality_and_a_target(http: httpx.Client) -> None:
+    asked = {"model": "wan-toy", "prompt": "a red ball"}
+    plans = [
+        http.post("/api/plan", json=asked | {"options": {"quality": level}}).json()
+        for level in ("draft", "best")
+    ]
+    assert plans[0]["seconds"] < plans[1]["seconds"]
+    assert all("chosen: sampler" in plan["notes"][-1] for plan in plans)
+    in_time = http.post("/api/plan", json=asked | {"target": "2m", "width": 256, "height": 256}).json()
+    assert 0.8 * 120 <= in_time["seconds"] <= 1.05 * 120
+    made = lines(http, quality="draft", steps=1)[-1]
+    (note,) = http.get(f"/v1/videos/{made['id']}").json()["wanrun"]["notes"]
+    assert note.startswith("chosen: ")
+    for wrong in ({"target": "soon"}, {"target": -1}, {"target": [1]}, {"quality": "great"}, {"quality": 3}):
+        assert http.post("/api/plan", json=asked | {"options": wrong}).status_code == 400, wrong
 
 
 def test_a_replay_is_the_same(http: httpx.Client) -> None:

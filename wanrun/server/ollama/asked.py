@@ -11,6 +11,7 @@ from pydantic import Field
 from wanrun import settings
 from wanrun.errors import InvalidRequest
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter
+from wanrun.runtime.advised import WISHES
 from wanrun.server import loras
 from wanrun.server.loras import Loras
 from wanrun.server.ollama.shapes import Named
@@ -59,9 +60,16 @@ class AskedVideo(Named):
     flicker: Number | None = Field(None, description="How far still areas are smoothed in time, 0 to 1.")
     precision: str | None = None
     decoder: str | None = None
+    expand: str | None = Field(None, description="An expander of the prompt: template, llama; none is off.")
     seed: int | None = None
     options: dict[str, Any] | None = Field(
         None, description="The same settings; what Ollama has for language models is ignored."
+    )
+    target: Number | str | None = Field(
+        None, description="How long the video may take: seconds, or a duration such as 60s; settings follow."
+    )
+    quality: str | None = Field(
+        None, description="draft, good or best, and no slower than that takes; settings follow."
     )
     lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     images: list[str] | None = Field(None, description="Not supported: videos are made from words alone.")
@@ -97,7 +105,7 @@ def in_our_words(given: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
         if name in ("width", "height"):
             continue
         ours = {"negative_prompt": "negative", "guidance_scale": "guidance"}.get(name, name)
-        if ours not in ("negative", "seconds"):
+        if ours not in ("negative", "seconds", *WISHES):
             ours = find_parameter(ours).name
         asked.setdefault(ours, _checked(ours, value))
     if "width" in given or "height" in given:
@@ -118,6 +126,10 @@ def _checked(name: str, value: Any) -> Any:
             return value
         raise InvalidRequest("negative_prompt must be text")
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if name in WISHES:
+        if number or isinstance(value, str):
+            return value
+        raise InvalidRequest(f"{name} must be text" if name == "quality" else "target must be a duration")
     if name == "seconds":
         if number:
             return value

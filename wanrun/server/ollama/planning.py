@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from wanrun.runtime import advice
+from wanrun.runtime import advice, machine
 from wanrun.runtime.estimate import open_estimator
 from wanrun.runtime.planner import Plan
 from wanrun.server.ollama.asked import AskedVideo
 from wanrun.server.ollama.shapes import found_or_shipped
+from wanrun.server.ollama.streams import NDJSON, Tell, answer, worked
 from wanrun.server.service import Service
 
 #: Of ordinary length, for a prompt that is not written yet.
 _SOME_PROMPT = 20 * "word "
+
+
+class AskedPlan(AskedVideo):
+    """A video to plan."""
+
+    stream: bool | None = Field(
+        None, description="True: lines. The last is the plan, and one before has a status if that takes long."
+    )
 
 
 class PhasePlan(BaseModel):
@@ -57,21 +68,34 @@ def router(service: Service) -> APIRouter:
     """``/plan``."""
     routes = APIRouter()
 
-    @routes.post("/plan", summary="Say what a video would take", response_model_exclude_none=True)
-    def plan(asked: AskedVideo) -> Planned:
+    @routes.post(
+        "/plan",
+        summary="Say what a video would take",
+        response_model=Planned,
+        response_model_exclude_none=True,
+        responses={200: {"content": NDJSON}},
+    )
+    async def plan(asked: AskedPlan, request: Request) -> Response:
         """Takes what /api/generate takes. The first plan measures the machine, for some seconds."""
-        bundle = found_or_shipped(service, asked.wanted)
-        request = service.request(bundle.name, asked.prompt or _SOME_PROMPT, asked.parameters(bundle))
-        estimator = open_estimator(bundle, service.scheduler.options.device, None)
-        planned = estimator.plan(request)
-        answer = _described(planned, list(request.notes))
-        if not planned.fits:
-            found = estimator.suggest(request)
-            answer.reason = advice.explain(planned, found, estimator.told)
-            answer.suggestions = [_suggested(each) for each in found]
-        return answer
+        return await answer(worked(partial(_plan, service, asked)), bool(asked.stream), request)
 
     return routes
+
+
+def _plan(service: Service, asked: AskedPlan, tell: Tell) -> None:
+    bundle = found_or_shipped(service, asked.wanted)
+    request = service.request(bundle.name, asked.prompt or _SOME_PROMPT, asked.parameters(bundle))
+    device = service.scheduler.options.device
+    if machine.load(device) is None:
+        tell({"status": "measuring its machine"})
+    estimator = open_estimator(bundle, device, None)
+    planned = estimator.plan(request)
+    described = _described(planned, list(request.notes))
+    if not planned.fits:
+        found = estimator.suggest(request)
+        described.reason = advice.explain(planned, found, estimator.told)
+        described.suggestions = [_suggested(each) for each in found]
+    tell(described.model_dump(exclude_none=True))
 
 
 def _described(planned: Plan, notes: list[str]) -> Planned:

@@ -104,11 +104,25 @@ class Asked(BaseModel):
     flicker: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="How far still areas are smoothed in time after decoding; 0 is off."
     )
+    expand: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None,
+        description="An expander that adds to the prompt, with its options: template, llama; none is off.",
+    )
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = Field(
         None, description="Arithmetic of the model."
     )
     decoder: Annotated[str, Field(max_length=64)] | None = Field(
         None, description="A decoder plugin: vae, tiny, or vae+tiny."
+    )
+    target: Annotated[float, Field(gt=0, le=2_592_000)] | None = Field(
+        None, description="Seconds that the video may take; settings that are not given follow."
+    )
+    quality: Literal["draft", "good", "best", "low", "medium", "high", "standard", "hd", "auto"] | None = (
+        Field(
+            None,
+            description="How good it is to be, and no slower than that takes; settings that are not given "
+            "follow. OpenAI's low, medium and high are draft, good and best; standard and hd good and best.",
+        )
     )
     lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
     priority: int = Field(

@@ -37,9 +37,16 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "noise": "noise",
         "cross_frame": "cross_frame",
         "flicker": "flicker",
+        "expand": "expand",
         "precision": "precision",
         "decoder": "decoder",
     }
+)
+
+
+#: OpenAI's words for levels of quality.
+LEVELS: Mapping[str, str | None] = MappingProxyType(
+    {"low": "draft", "medium": "good", "high": "best", "standard": "good", "hd": "best", "auto": None}
 )
 
 
@@ -71,4 +78,6 @@ def _order(
 def _parameters(asked: Asked) -> dict[str, Any]:
     """What was asked for, in our words."""
     given = asked.model_dump(exclude_none=True)
-    return {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given} | {"lora": asked.lora}
+    named = {ours: given[theirs] for theirs, ours in WORDS.items() if theirs in given}
+    quality = LEVELS.get(asked.quality or "auto", asked.quality)
+    return named | {"lora": asked.lora, "target": asked.target, "quality": quality}

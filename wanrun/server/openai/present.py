@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -76,6 +75,8 @@ def poll_after_ms(job: Job, now: float | None = None) -> int:
 
 def _details(job: Job, jobs: Jobs) -> Details:
     request = job.request
+    completed = job.status == "completed"
+    digest, skipped = _provenance(jobs.video(job)) if completed else (None, None)
     return Details(
         format=job.format,
         width=request.width,
@@ -96,6 +97,7 @@ def _details(job: Job, jobs: Jobs) -> Details:
         noise=request.noise,
         cross_frame=request.cross_frame,
         flicker=request.flicker,
+        expand=request.expand,
         seed=request.seed,
         negative_prompt=request.negative,
         precision=request.precision,
@@ -111,14 +113,17 @@ def _details(job: Job, jobs: Jobs) -> Details:
         seconds_left=job.left_s,
         cancelling=job.cancelling and not job.over,
         bytes=job.size,
-        provenance=_provenance(jobs.video(job)) if job.status == "completed" else None,
+        provenance=digest,
+        skipped=skipped,
     )
 
 
 @lru_cache(maxsize=4096)
-def _provenance(path: Path) -> str | None:
-    """A finished video never changes, so that its provenance is read once."""
-    with suppress(WanrunError):
-        text = json.dumps(read_provenance(path), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-    return None
+def _provenance(path: Path) -> tuple[str | None, float | None]:
+    """Its digest, and what the cache left out; a finished video never changes: it is read once."""
+    try:
+        described = read_provenance(path)
+    except WanrunError:
+        return None, None
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest(), float(described.get("cache", {}).get("share", 0.0))

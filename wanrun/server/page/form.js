@@ -1,14 +1,17 @@
 // The form for a new video: the model's defaults come in, an order goes out.
 
 import { get, send } from "/page/api.js";
+import { keepDraft, takeDraft } from "/page/draft.js";
 import { element } from "/page/lists.js";
 import { duration } from "/page/words.js";
 
 const form = document.getElementById("order");
 const fields = form.elements;
 const WHOLE = ["width", "height", "frames", "fps", "steps", "seed"];
-const NUMBERS = [...WHOLE, "guidance", "guidance_low", "shift", "boundary"];
-const SETTINGS = [...NUMBERS, "sampler", "decoder", "negative_prompt"];
+const SHARES = ["guidance_start", "guidance_end", "guidance_rescale", "cross_frame", "flicker"];
+const NUMBERS = [...WHOLE, ...SHARES, "guidance", "guidance_low", "shift", "boundary"];
+const WORDS = ["sampler", "schedule", "cache", "noise", "precision", "decoder", "lora", "negative_prompt"];
+const SETTINGS = [...NUMBERS, ...WORDS];
 /** What only a model of two experts has. */
 const OF_TWO = ["guidance_low", "boundary"];
 let template = "";
@@ -16,13 +19,22 @@ let template = "";
 /** Shows the models that there are; the one that changed last is chosen unless another was. */
 export async function loadModels() {
   const names = (await get("/api/tags")).models.map(({ name }) => name);
-  const chosen = fields.model.value;
   document.getElementById("no-model").hidden = names.length > 0;
   fields.start.disabled = names.length === 0;
   if (names.join() === [...fields.model.options].map(({ value }) => value).join()) return;
+  const draft = takeDraft();
+  const chosen = draft?.model ?? fields.model.value;
   fields.model.replaceChildren(...names.map((name) => element("option", { value: name }, shortName(name))));
   if (names.includes(chosen)) fields.model.value = chosen;
-  if (fields.model.value && fields.model.value !== chosen) await loadDefaults();
+  if (fields.model.value && (draft || fields.model.value !== chosen)) await loadDefaults();
+  if (!draft) return;
+  fields.prompt.value ||= draft.prompt;
+  if (fields.model.value === chosen) fill(draft);
+}
+
+/** Has what is written outlast the page. */
+export function keep() {
+  keepDraft(Object.fromEntries(["model", "prompt", ...SETTINGS].map((name) => [name, fields[name].value])));
 }
 
 /** Fills in what the chosen model's Modelfile says. */
@@ -43,7 +55,7 @@ export async function reuse(video) {
     await loadDefaults();
   }
   fields.prompt.value = withoutTemplate(video.prompt);
-  fill(video.wanrun);
+  fill({ ...video.wanrun, lora: video.wanrun.lora.map(written).join() });
   fields.prompt.focus();
 }
 
@@ -101,6 +113,11 @@ function readSettings() {
 function fill(settings) {
   for (const name of SETTINGS) fields[name].value = settings[name] ?? "";
   form.dispatchEvent(new Event("input"));
+}
+
+/** A LoRA as it is asked for: ``high_noise=sha256:…:0.8``. */
+function written({ digest, role, scale }) {
+  return `${role ? `${role}=` : ""}${digest}:${scale}`;
 }
 
 /** The words that somebody wrote, without those that the model's template puts around them. */

@@ -1,7 +1,7 @@
 // Puts the page together: what comes from the server goes to the parts, what people do goes to the server.
 
 import { release, remove, send } from "/page/api.js";
-import { check, loadDefaults, loadModels, readOrder, reuse, showLength } from "/page/form.js";
+import { check, keep, loadDefaults, loadModels, readOrder, reuse, showLength } from "/page/form.js";
 import { showGallery } from "/page/gallery.js";
 import { videoOrder } from "/page/orders.js";
 import { planSoon } from "/page/plan.js";
@@ -92,7 +92,8 @@ function removeShown() {
   });
 }
 
-function plan() {
+function changed() {
+  keep();
   showLength();
   const order = readOrder();
   if (order.model) planSoon(order);
@@ -105,7 +106,7 @@ form.addEventListener("submit", (event) => {
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) make();
 });
-form.addEventListener("input", (event) => event.target.name !== "model" && plan());
+form.addEventListener("input", (event) => event.target.name !== "model" && changed());
 part("model").addEventListener("change", () => attempt(loadDefaults));
 part("defaults").addEventListener("click", () => attempt(loadDefaults));
 part("cancel").addEventListener("click", () => cancel(shown));

@@ -1,0 +1,1 @@
+"""Many videos from one file of shots, and the page that shows them."""
