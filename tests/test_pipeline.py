@@ -91,7 +91,7 @@ def test_a_seed_decides_the_frames(bundle: Bundle) -> None:
 
 
 def test_options_of_sampler_and_schedule_decide_and_are_written_down(bundle: Bundle) -> None:
-    asked = {"seed": 1, "schedule": "custom:1,0.9,0.5,0"}
+    asked: dict[str, Any] = {"seed": 1, "schedule": "custom:1,0.9,0.5,0"}
     first = wanrun.generate(bundle, PROMPT, sampler="ddim:eta=0.5", **asked)
     again = wanrun.generate(bundle, PROMPT, sampler="DDIM:ETA=0.5", **asked)
     plain = wanrun.generate(bundle, PROMPT, sampler="ddim", **asked)
