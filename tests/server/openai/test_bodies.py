@@ -35,6 +35,8 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
         ({"num_frames": 0}, "num_frames", "greater than or equal to 1"),
         ({"num_frames": 10**30}, "num_frames", ""),
         ({"num_frames": True}, "num_frames", "integer"),
+        ({"num_frames": 5.5}, "num_frames", "integer"),
+        ({"seed": -1.0}, "seed", ""),
         ({"num_inference_steps": 1001}, "num_inference_steps", "1000"),
         ({"guidance_scale": -1}, "guidance_scale", ""),
         ({"guidance_scale_2": 51}, "guidance_scale_2", ""),
