@@ -21,7 +21,7 @@ TARGETS = (5.0, 8.0, 12.0, 18.0, 25.0, 35.0, 50.0, 70.0, 95.0, 120.0)
 #: What is made, and the steps that make its size known.
 _PROMPT = "a red ball bouncing on a blue surface"
 _ASKED = ("run", "wan-toy", _PROMPT, "-o", "out.mp4")
-#: Size and frames of what is to be done within so many seconds: of small clips a thousand steps are done sooner.
+#: Size and frames of what is to be done within so many seconds: small clips end with a thousand steps.
 _SHAPES = {10.0: ("64x64", "17"), 40.0: ("128x128", "17"), 120.0: ("128x128", "33")}
 _KNOWN = ("--steps", "40")
 #: Parts of the target between which a run should end.

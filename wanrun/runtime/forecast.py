@@ -76,8 +76,8 @@ class Forecaster:
         The encoded prompts stay in the cache, and what was imported need not be again.
         """
         short = replace(request, steps=LEAST_STEPS, cache="none")
-        step_s = (self.seconds(short) - self.seconds(replace(short, steps=1))) / (LEAST_STEPS - 1)
-        if self._known(request) is not None or LEAST_STEPS * step_s > _WORTH_TRYING * within_s:
+        tried_s = sum(seconds for name, seconds in self._plan(short).items() if name in EXPERTS)
+        if self._known(request) is not None or tried_s > _WORTH_TRYING * within_s:
             return
         planned = self.estimator.plan(short)
         watch = Stopwatch(pipeline.silent, self.estimator.machine.device == "cpu")
