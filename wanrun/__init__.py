@@ -86,9 +86,11 @@ def generate(
     """A video of ``prompt``.
 
     ``settings`` are a Modelfile's parameters (size as (width, height) in pixels, frames, fps, steps, shift,
-    guidance, guidance_high, guidance_low, sampler, schedule, seed, precision, decoder), ``negative``,
-    ``seconds`` and ``lora``, a LoRA or several as ``[high_noise=|low_noise=]FILE[:SCALE]``; what is not given
-    comes from the bundle. Raises InvalidRequest for settings that cannot be used, all of them listed.
+    guidance, guidance_high, guidance_low, guidance_start, guidance_end, guidance_rescale, sampler, schedule,
+    cache, noise, cross_frame, seed, precision, decoder, flicker), ``negative``, ``seconds`` and ``lora``, a
+    LoRA or several as ``[high_noise=|low_noise=]FILE[:SCALE]``; what is not given comes from the bundle. What
+    a cache left out is ``clip.provenance["cache"]``. Raises InvalidRequest for settings that cannot be used,
+    all of them listed.
     """
     from wanrun import pipeline
     from wanrun import settings as configured
@@ -100,7 +102,7 @@ def generate(
     written = settings.get("lora") or ()
     wanted = map(loras.parse, [written] if isinstance(written, str) else written)
     settings["lora"] = loras.bring(open_store(), wanted, pipeline.silent)
-    request = resolve(bundle, prompt, settings)
+    request = pipeline.expand(bundle, resolve(bundle, prompt, settings))
     tally = Tally()
     frames = pipeline.run(
         bundle, request, progress or pipeline.silent, device or configured.get("device"), tally

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,37 @@ _LIBRARIES = ("wanrun", "torch", "llama-cpp-python")
 
 def silent(phase: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""
+
+
+def expand(bundle: Bundle, request: GenerationRequest, progress: Progress = silent) -> GenerationRequest:
+    """The request with what its expander makes of the prompt; itself without one, and when that is done.
+
+    Kept on disk by everything that decides it, so that the same request is not expanded twice. A language
+    model is closed again when this returns. Raises as the expander does.
+    """
+    from wanrun.text.expansion import ExpansionCache, expand
+
+    if request.expand == "none" or request.expanded:
+        return request
+    progress("text", 0, 0)
+    expander = plugins.bind("expanders", request.expand)
+    component = bundle.components.get("expander")
+    cache = ExpansionCache(settings.home() / "cache" / "expansions")
+    path = cache.path(
+        version("wanrun"),
+        request.expand,
+        component.digest if component else "",
+        bundle.system,
+        request.seed,
+        request.prompt,
+    )
+    found = cache.read(path)
+    if found is None:
+        model = component.path if component else None
+        found = expand(request.prompt, request.seed, bundle.system, expander, model)
+        if settings.size("cache"):
+            cache.write(path, found)
+    return replace(request, expanded=found.prompt, notes=(*request.notes, *found.notes))
 
 
 def open_encoder(bundle: Bundle) -> TextEncoder:
@@ -135,7 +166,7 @@ def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress 
     """The prompts' contexts; without guidance the negative prompt is not read."""
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     total = 1 + guided
-    positive = encoder.encode(request.prompt)
+    positive = encoder.encode(request.text)
     progress("text", 1, total)
     negative = encoder.encode(request.negative) if guided else None
     progress("text", total, total)
@@ -146,6 +177,7 @@ def encode_all(
     bundle: Bundle, requests: Sequence[GenerationRequest], progress: Progress = silent
 ) -> list[Conditioning]:
     """The conditionings of many requests, with one encoder and one copy of each negative prompt's context."""
+    requests = [expand(bundle, request, progress) for request in requests]
     found: list[Conditioning] = []
     negatives: dict[str, Tensor] = {}
     with open_encoder(bundle) as encoder:
@@ -257,7 +289,8 @@ def prompt_to_latents(
     on_step: OnStep | None = None,
     tally: Tally | None = None,
 ) -> Tensor:
-    """The first stages: encoder, then experts, each closed before the next part is opened."""
+    """The first stages: expander, encoder, experts, each closed before the next part is opened."""
+    request = expand(bundle, request, progress)
     progress("text", 0, 0)
     with open_encoder(bundle) as encoder:
         conditioning = encode(encoder, request, progress)

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wanrun import options, plugins
+from wanrun import options, plugins, settings
 from wanrun.errors import InvalidRequest, WanrunError
 from wanrun.gguf.header import read_header
 from wanrun.modelfile.adapters import check_adapters
 from wanrun.modelfile.check import Candidate
 from wanrun.modelfile.parameters import PARAMETERS, find_parameter, format_parameter, parse_parameter
+from wanrun.prompts import choices, markup
 from wanrun.store.loras import with_loras
 from wanrun.types import Bundle, GenerationRequest, Lora
 from wanrun.wan.detect import Identity, identify
@@ -29,9 +30,10 @@ _PLUGINS = (
     ("schedules", "schedule"),
     ("step_caches", "cache"),
     ("noises", "noise"),
+    ("expanders", "expand"),
 )
 _INTERVAL = (("guidance_start", 1.0), ("guidance_end", 0.0))
-_WITHOUT = {"cache": "none", "noise": "iid"}
+_WITHOUT = {"cache": "none", "noise": "iid", "expand": "none"}
 _PROMPT = re.compile(r"\{\{\s*prompt\s*\}\}")
 _PROMPT_LIMIT = 1_000_000
 
@@ -70,6 +72,11 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
         problems.append(
             f"{bundle.name} has no tiny decoder (a PREVIEW line in its Modelfile); use the decoder vae"
         )
+    if values.get("expand", "").partition(":")[0] == "llama" and "expander" not in bundle.components:
+        problems.append(
+            f"{bundle.name} has no language model (EXPANDER in its Modelfile) for the expander llama: "
+            "use the expander template"
+        )
     start, end = (float(values.get(name, usual)) for name, usual in _INTERVAL)
     if start <= end:
         problems.append(f"guidance_start {start:g} must be above guidance_end {end:g}: noise falls")
@@ -78,11 +85,33 @@ def resolve(bundle: Bundle, prompt: str, asked: Mapping[str, Any]) -> Generation
     if problems:
         raise InvalidRequest("\n".join(problems))
     values["decoder"] = decoder
-    values["prompt"] = _PROMPT.sub(lambda _: prompt, bundle.template)
-    values["negative"] = bundle.negative if asked.get("negative") is None else str(asked["negative"])
+    values.setdefault("seed", secrets.randbits(32))
+    values |= _texts(bundle, prompt, asked.get("negative"), int(values["seed"]))
     values["seconds"] = asked.get("seconds")
     request = _rounded(values, identity, two_experts=len(bundle.experts) == 2)
     return replace(request, lora=loras, notes=(*request.notes, *left_out))
+
+
+def _texts(bundle: Bundle, prompt: str, negative: str | None, seed: int) -> dict[str, str]:
+    """The prompts as they are encoded, and what was typed where the seed chose words in it."""
+    filled = chosen_words(prompt, seed)
+    texts = {
+        "prompt": _PROMPT.sub(lambda _: filled, bundle.template),
+        "negative": bundle.negative if negative is None else chosen_words(str(negative), seed),
+        "written": "" if filled == prompt else prompt,
+    }
+    markup.parse(texts["prompt"])
+    markup.parse(texts["negative"])
+    return texts
+
+
+def chosen_words(prompt: str, seed: int) -> str:
+    """``prompt`` with what it leaves to its seed, from the lists in the home's folder ``words``.
+
+    Done twice, it is the same. Raises InvalidRequest for what is in no list.
+    """
+    words = choices.load_words(settings.home() / "words") if choices.uses_words(prompt) else {}
+    return choices.fill(prompt, seed, words)
 
 
 def _left_out(bundle: Bundle, loras: Sequence[Lora], problems: list[str]) -> list[str]:
@@ -163,7 +192,6 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
     if steps != values["steps"]:
         notes.append(f"{values['steps']} steps become {steps}: as many as the schedule has")
     guidance = float(values.get("guidance", 1.0))
-    seed = values.get("seed")
     return GenerationRequest(
         prompt=values["prompt"],
         negative=values["negative"],
@@ -178,7 +206,7 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         schedule=schedule,
         guidance_high=float(values.get("guidance_high", guidance)),
         guidance_low=float(values.get("guidance_low", guidance)),
-        seed=secrets.randbits(32) if seed is None else int(seed),
+        seed=int(values["seed"]),
         precision=str(values.get("precision", "auto")),
         decoder=values["decoder"],
         latent_shape=(channels, (frames - 1) // _TEMPORAL_STRIDE + 1, height // stride, width // stride),
@@ -190,6 +218,8 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         noise=str(values.get("noise", "iid")),
         cross_frame=float(values.get("cross_frame", 0.0)),
         flicker=float(values.get("flicker", 0.0)),
+        written=values["written"],
+        expand=str(values.get("expand", "none")),
     )
 
 

@@ -343,6 +343,17 @@ class GenerationRequest:
     cross_frame: float = 0.0
     #: 0..1: how far still areas are smoothed in time after decoding.
     flicker: float = 0.0
+    #: What was typed, where the seed chose words in it; ``prompt`` has them chosen.
+    written: str = ""
+    #: An expander with its options, or "none".
+    expand: str = "none"
+    #: What the expander made of ``prompt``; "" until it did.
+    expanded: str = ""
+
+    @property
+    def text(self) -> str:
+        """The prompt that is encoded: the expanded one where there is one."""
+        return self.expanded or self.prompt
 
 
 @dataclass(frozen=True, slots=True)

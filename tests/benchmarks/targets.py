@@ -19,7 +19,8 @@ from tests.benchmarks.plan import Taken, measure
 
 TARGETS = (5.0, 8.0, 12.0, 18.0, 25.0, 35.0, 50.0, 70.0, 95.0, 120.0)
 #: What is made, and the steps that make its size known.
-_ASKED = ("run", "wan-toy", "a red ball bouncing on a blue surface", "--size", "128x128", "-o", "out.mp4")
+_PROMPT = "a red ball bouncing on a blue surface"
+_ASKED = ("run", "wan-toy", _PROMPT, "--size", "128x128", "--frames", "33", "-o", "out.mp4")
 _KNOWN = ("--steps", "40")
 #: Parts of the target between which a run should end.
 _EARLY, _LATE = 0.85, 1.05

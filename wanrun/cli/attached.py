@@ -51,11 +51,8 @@ def _report(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _rates(found: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {rate[0]}/{rate[1]}"
-        for name, rate in found.items()
-        if isinstance(rate, list) and len(rate) == 2
-    )
+    pairs = {name: rate for name, rate in found.items() if isinstance(rate, list) and len(rate) == 2}
+    return ", ".join(f"{name} {right}/{total}" for name, (right, total) in pairs.items())
 
 
 def _recipe(data: bytes, layer: Layer) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,7 @@ COMPARISONS = {"fidelity": "wanrun.evaluate.fidelity"}
     "precision",
     "decoder",
     "flicker",
+    "expand",
 )
 @click.option("--keep", is_flag=True, help="add it to what --target and --quality choose from")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu")

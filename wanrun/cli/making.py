@@ -14,6 +14,7 @@ from wanrun import settings
 from wanrun.cli.plan import checked, summary
 from wanrun.cli.resolving import resolved
 from wanrun.cli.saving import Video, save
+from wanrun.cli.tables import printable
 from wanrun.runtime import runs
 from wanrun.runtime.runs import Run
 from wanrun.types import Bundle, GenerationRequest
@@ -36,14 +37,18 @@ def make(bundle: Bundle, prompt: str, asked: Mapping[str, Any], way: Way, starte
     A server has a device and memory of its own: who names one has the video made here. ``started`` is the
     monotonic time at which the command began.
     """
+    from wanrun import pipeline
     from wanrun.cli import remote
+    from wanrun.request import chosen_words
 
     request, asked = resolved(bundle, prompt, asked, way.device, way.memory)
+    request = pipeline.expand(bundle, request)
     tell_notes(request)
     video = Video(bundle, request, way.output, way.file_format)
     here = way.device is not None or way.memory is not None
     if not here and remote.can_make(video, prompt) and remote.serves(bundle, request.lora):
-        remote.make(prompt, asked, video, way.as_json, started)
+        # the words are in this home's lists; a server expands by itself, to the same text
+        remote.make(chosen_words(prompt, request.seed), asked, video, way.as_json, started)
     else:
         make_here(bundle, request, way, started)
 
@@ -69,9 +74,11 @@ def make_here(
 
 
 def tell_notes(request: GenerationRequest) -> None:
-    """Say what was changed to fit the model."""
+    """Say what was changed to fit the model, and the prompt where it is not the one that was typed."""
     for note in request.notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
+    if request.written or request.expanded:
+        click.echo(f"Prompt: {printable(request.text)}", err=True)
 
 
 @contextmanager

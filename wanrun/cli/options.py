@@ -51,7 +51,7 @@ def request_options(function: Function) -> Function:
         parameters(
             *("fps", "steps", "guidance", "guidance_high", "guidance_low", "guidance_start", "guidance_end"),
             *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame"),
-            *("shift", "boundary", "seed", "precision", "decoder", "flicker"),
+            *("shift", "boundary", "expand", "seed", "precision", "decoder", "flicker"),
         ),
         click.option(
             "--target",

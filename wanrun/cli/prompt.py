@@ -10,13 +10,15 @@ from typing import Any
 
 import click
 
-from wanrun import load, settings
+from wanrun import load, pipeline
+from wanrun.cli.options import ParameterType
 from wanrun.cli.tables import printable, section
 from wanrun.errors import InvalidRequest
-from wanrun.prompts import choices, markup
+from wanrun.prompts import markup
 from wanrun.prompts.markup import Marked
 from wanrun.prompts.reading import read
 from wanrun.prompts.structure import Structure
+from wanrun.request import resolve
 from wanrun.types import Bundle
 
 _COLOURS = {"thing": "cyan", "place": "blue", "camera": "bright_black"}
@@ -29,8 +31,11 @@ _SHOWN = 400
     "--model", metavar="NAME", default="wan-toy", show_default=True, help="whose tokens are counted"
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="chooses words")
+@click.option(
+    "--expand", type=ParameterType("expand"), metavar="NAME", help="read what an expander makes of it"
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def prompt(text: str | None, model: str, seed: int, as_json: bool) -> None:
+def prompt(text: str | None, model: str, seed: int, expand: str | None, as_json: bool) -> None:
     """Show how the prompt TEXT, or standard input, is read.
 
     Its objects, actions and relations, its weights, the alternatives that the seed chooses, how many tokens
@@ -39,10 +44,11 @@ def prompt(text: str | None, model: str, seed: int, as_json: bool) -> None:
     text = sys.stdin.read(1_000_001) if text is None else text
     if not text.strip():
         raise InvalidRequest("the prompt is empty: say what the video shows")
-    chosen = choices.fill(text, seed, choices.load_words(settings.home() / "words"))
-    marked = markup.parse(chosen)
+    bundle = load(model)
+    request = resolve(bundle, text, {"seed": seed, "expand": expand or "none"})
+    marked = markup.parse(pipeline.expand(bundle, request).text)
     structure = read(marked.text)
-    counted = _tokens(load(model), marked.text)
+    counted = _tokens(bundle, marked.text)
     if as_json:
         described = {
             "text": marked.text,

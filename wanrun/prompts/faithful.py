@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
@@ -63,7 +64,7 @@ def _content(text: str) -> Iterator[str]:
         return
     for word in english_words(text, english()):
         if word.kind == "mark":
-            if not word.text.isascii() and not word.text.isspace() and word.text not in "“”‘’…–—":
+            if unicodedata.category(word.text[0])[0] == "S" and not word.text.isascii():  # an emoji
                 yield word.text
         elif word.kind not in _FUNCTION:
             yield word.lower
@@ -76,7 +77,9 @@ def _contradicts(item: Object, other: Object, before: Structure) -> bool:
     if colours and any(colour not in colours for colour in other.colours):
         return True
     counts = {each.count for each in alike}
-    return None not in counts and other.count not in counts
+    if None in counts:
+        return False
+    return other.count not in (counts if counts == {1} else counts | {None})  # "the cats" may be two
 
 
 def _keeps_colours(item: Object, other: Object) -> bool:

@@ -43,7 +43,7 @@ def joined(text: str, structure: Structure, phrases: Mapping[str, str]) -> str:
 
 def additions(structure: Structure, seed: int, brief: str) -> dict[str, str]:
     """What would be added, by slot; nothing to a text that has no words."""
-    if not structure.objects and not structure.actions:
+    if not any(character.isalpha() for character in structure.text):
         return {}
     known = slots(structure.language, brief)
     colours = colours_of(structure)

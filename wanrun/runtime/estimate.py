@@ -86,7 +86,7 @@ def open_estimator(bundle: Bundle, device: str, memory: int | None) -> Estimator
 
 def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
     """What ``request`` asks of the parts, in the precision ``precision``."""
-    prompts = [request.prompt]
+    prompts = [request.text]
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     if guided:
         prompts.append(request.negative)

@@ -98,7 +98,7 @@ class Worker:
             with self._interrupt.armed():
                 run = runs.find(settings.home(), task.run_id)
                 bundle = resolve(open_store(), runs.model(run))
-                request = runs.request(run, bundle)
+                request = pipeline.expand(bundle, runs.request(run, bundle), self._progress)
                 if machine.load(task.device) is None:
                     self._progress("measuring the machine", 0, 0)
                 resident = _resident(bundle, request, task.device)

@@ -29,11 +29,13 @@ def attach(store: Store, name: str | Name, path: Path) -> Layer:
     kind = REPORT_TYPE if _is_report(data) else RECIPE_TYPE
     if kind == RECIPE_TYPE:
         try:
-            parse_recipe(data, path)
+            rules = parse_recipe(data, path).rules
         except FormatError as error:
             raise InvalidRequest(
-                f"{path} is no report of 'wanrun evaluate', and as a recipe: {error}"
+                f"{path} is no report of 'wanrun evaluate' and no recipe: {error}"
             ) from error
+        if not rules:
+            raise InvalidRequest(f"{path} is no report of 'wanrun evaluate', and a recipe without types")
     with store.hold():
         kept = [
             layer

@@ -57,12 +57,56 @@ def expand(
             "Modelfile, or use the expander template"
         )
     structure = read(text)
-    usual = template.additions(structure, seed, brief)
-    if not usual or len(text.split()) > _LONG_WORDS:
-        return template.joined(text, structure, usual)
-    asked = _asked(structure, brief)
-    fields = _answer(model, asked | {"seed": seed, "tokens": tokens, "temperature": temperature})
-    return _composed(text, structure, fields, usual)
+    if len(text.split()) > _LONG_WORDS or not template.additions(structure, seed, brief):
+        return template.expand(text, seed, brief)
+    child = opened(model)
+    try:
+        fields = ask(child, structure, seed, brief, tokens, temperature)
+    finally:
+        child.close()
+    return composed(structure, seed, brief, fields)
+
+
+def opened(model: Path) -> Child:
+    """The model in a process of its own, which is to be closed. Raises EncoderError."""
+    child = Child(
+        model.absolute(), settings.threads(), _TIMEOUT_S, "wanrun.text.instruct_worker", "language model"
+    )
+    try:
+        child.receive(READY)
+    except BaseException:
+        child.close()
+        raise
+    return child
+
+
+def ask(
+    child: Child, structure: Structure, seed: int, brief: str, tokens: int, temperature: float
+) -> dict[str, str]:
+    """The fields of the model's answer, by name: caption, and each slot that the prompt leaves open.
+
+    None of them where the model ran out of tokens before the end. Raises EncoderError.
+    """
+    asked = question(structure, brief) | {"seed": seed, "tokens": tokens, "temperature": temperature}
+    said = child.ask(ASK, json.dumps(asked).encode(), SAID)
+    try:
+        fields = json.loads(said)
+    except ValueError:
+        return {}
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+def composed(structure: Structure, seed: int, brief: str, fields: Mapping[str, str]) -> str:
+    """The model's sentence and phrases; the prompt and the template's where they are not faithful to it."""
+    text = structure.text
+    caption = plain(fields.get("caption", ""), _CAPTION)
+    sentence = text if problems(text, caption) else caption
+    phrases: dict[str, str] = {}
+    for name, instead in template.additions(structure, seed, brief).items():
+        phrase = plain(fields.get(name, ""), _PHRASE).strip(" .,;，。；")
+        said = template.joined(sentence, structure, {**phrases, name: phrase})
+        phrases[name] = instead if not phrase or problems(text, said) else phrase
+    return template.joined(sentence, structure, phrases)
 
 
 def grammar(fields: Mapping[str, tuple[str, ...]]) -> str:
@@ -82,7 +126,8 @@ def _literal(phrase: str) -> str:
     return json.dumps(json.dumps(phrase, ensure_ascii=False), ensure_ascii=False)
 
 
-def _asked(structure: Structure, brief: str) -> dict[str, Any]:
+def question(structure: Structure, brief: str) -> dict[str, Any]:
+    """What the worker is asked: brief, examples, prompt and grammar."""
     known = slots(structure.language, brief)
     names = missing(structure, known)
     examples = []
@@ -99,32 +144,3 @@ def _asked(structure: Structure, brief: str) -> dict[str, Any]:
 
 def _json(values: dict[str, str]) -> str:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-
-
-def _answer(model: Path, asked: dict[str, Any]) -> dict[str, str]:
-    """The fields of the model's answer; none where it ran out of tokens before the end."""
-    child = Child(
-        model.absolute(), settings.threads(), _TIMEOUT_S, "wanrun.text.instruct_worker", "language model"
-    )
-    try:
-        child.receive(READY)
-        said = child.ask(ASK, json.dumps(asked).encode(), SAID)
-    finally:
-        child.close()
-    try:
-        fields = json.loads(said)
-    except ValueError:
-        return {}
-    return {name: value for name, value in fields.items() if isinstance(value, str)}
-
-
-def _composed(text: str, structure: Structure, fields: dict[str, str], usual: dict[str, str]) -> str:
-    """The model's sentence and phrases, each where it is faithful to ``text``."""
-    caption = plain(fields.get("caption", ""), _CAPTION)
-    sentence = text if problems(text, caption) else caption
-    phrases: dict[str, str] = {}
-    for name, instead in usual.items():
-        phrase = plain(fields.get(name, ""), _PHRASE).strip(" .,;")
-        said = template.joined(sentence, structure, {**phrases, name: phrase})
-        phrases[name] = instead if not phrase or problems(text, said) else phrase
-    return template.joined(sentence, structure, phrases)

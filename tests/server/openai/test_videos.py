@@ -47,6 +47,26 @@ def test_a_video_is_made_and_fetched(openai: OpenAI, server: Server, finished: V
     assert (told["steps"], told["frames"], told["seed"], told["queue_position"]) == (2, 5, 7, None)
     assert read_provenance(tmp_path / "video.mp4")["request"]["seed"] == 7
     assert len(told["provenance"]) == 64
+    assert (told["cache"], told["skipped"]) == ("none", 0)
+
+
+def test_what_steadies_and_hastens_a_video_is_asked_for_and_told(openai: OpenAI, http: httpx.Client) -> None:
+    asked = {
+        "cache": "easycache:threshold=9,warmup=0",
+        "noise": "mixed:alpha=0.5",
+        "guidance_start": 0.99,
+        "guidance_end": 0.1,
+        "guidance_rescale": 0.5,
+        "cross_frame": 1.5,
+        "flicker": 0.5,
+    }
+    video = make(openai, num_inference_steps=5, **asked)
+    told = extra(video)
+    assert {name: told[name] for name in asked} == asked
+    assert 0 < told["skipped"] < 1
+    provenance = http.get(f"/v1/videos/{video.id}/provenance").json()
+    assert provenance["cache"]["share"] == told["skipped"]
+    assert asked.items() <= provenance["request"].items()
 
 
 def test_the_same_request_is_the_same_video(openai: OpenAI, finished: Video) -> None:

@@ -60,6 +60,7 @@ class AskedVideo(Named):
     flicker: Number | None = Field(None, description="How far still areas are smoothed in time, 0 to 1.")
     precision: str | None = None
     decoder: str | None = None
+    expand: str | None = Field(None, description="An expander of the prompt: template, llama; none is off.")
     seed: int | None = None
     options: dict[str, Any] | None = Field(
         None, description="The same settings; what Ollama has for language models is ignored."

@@ -47,6 +47,7 @@ class Details(BaseModel):
     noise: str
     cross_frame: float
     flicker: float
+    expand: str
     skipped: float | None = Field(
         description="Part of the model's forwards that the cache left out; null until the video is done."
     )

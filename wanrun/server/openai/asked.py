@@ -104,6 +104,10 @@ class Asked(BaseModel):
     flicker: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="How far still areas are smoothed in time after decoding; 0 is off."
     )
+    expand: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
+        None,
+        description="An expander that adds to the prompt, with its options: template, llama; none is off.",
+    )
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = Field(
         None, description="Arithmetic of the model."
     )

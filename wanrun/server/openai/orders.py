@@ -37,6 +37,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "noise": "noise",
         "cross_frame": "cross_frame",
         "flicker": "flicker",
+        "expand": "expand",
         "precision": "precision",
         "decoder": "decoder",
     }

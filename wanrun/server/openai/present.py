@@ -97,6 +97,7 @@ def _details(job: Job, jobs: Jobs) -> Details:
         noise=request.noise,
         cross_frame=request.cross_frame,
         flicker=request.flicker,
+        expand=request.expand,
         seed=request.seed,
         negative_prompt=request.negative,
         precision=request.precision,

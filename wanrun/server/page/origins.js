@@ -5,9 +5,17 @@ const NAMES = { negative: "Negative prompt", fps: "Frames a second", latent_shap
 /** [name, value] of everything that decided the video. */
 export function origins({ model, components, adapters, request, sigmas, versions, ...others }) {
   return [
-    ...rows({ ...request, model, size: request && `${request.width} × ${request.height}`, width: null, height: null }),
+    ...rows({
+      ...request,
+      model,
+      size: request && `${request.width} × ${request.height}`,
+      width: null,
+      height: null,
+      lora: null,
+    }),
     ...rows(components ?? {}),
     ...(adapters ?? []).map(({ digest, role, scale }) => ["Adapter", `${digest} ${role ?? ""} ${scale}`]),
+    ...(request?.lora ?? []).map(({ digest, role, scale, origin }) => ["LoRA", `${origin} ${digest} ${role} ${scale}`]),
     ...rows({ sigmas: sigmas?.map((level) => level.toFixed(4)) }),
     ...Object.entries(versions ?? {}),
     ...rows(others),
