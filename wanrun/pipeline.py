@@ -259,8 +259,12 @@ def denoise(
     if checkpoint is not None:
         velocity = taped(velocity, checkpoint.recorded(), checkpoint.record, cache)
 
+    taken = 0
+
     def stepped(index: int, latents: Tensor, clean: Tensor) -> None:
-        progress("denoise", index + 1, steps)
+        nonlocal taken
+        taken = index + 1
+        progress("denoise", taken, steps)
         if on_step is not None:
             on_step(index, latents, clean)
 
@@ -271,6 +275,8 @@ def denoise(
         step_generator(request.seed),
         stepped,
     )
+    if taken < steps:  # an adaptive sampler needs no more
+        progress("denoise", steps, steps)
     if cache is not None:
         cache.close()
         if tally is not None:

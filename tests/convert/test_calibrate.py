@@ -16,7 +16,10 @@ from tests.bundles import Parts, make_parts
 from wanrun import pipeline
 from wanrun.cli.main import main
 from wanrun.convert.calibrate import calibrate
+from wanrun.convert.prompts import shipped
+from wanrun.diffusion.experts import load
 from wanrun.errors import InvalidRequest
+from wanrun.evaluate.toy import suite
 from wanrun.gguf.imatrix import Imatrix, merge, read_imatrix, write_imatrix
 from wanrun.modelfile import grammar
 from wanrun.request import resolve
@@ -24,6 +27,7 @@ from wanrun.sampling.noise import initial_noise
 from wanrun.store.creation import create
 from wanrun.store.store import open_store
 from wanrun.types import Bundle, GenerationRequest
+from wanrun.wan.requantize import Importance, quantize_transformer
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +167,30 @@ def test_products_are_kept_for_compensation(bundle: Bundle, tmp_path: Path) -> N
     plain = calibrate(bundle, [request], "balls", tmp_path / "plain", device="cpu", pairs=False)
     assert all(moments.products is None for moments in plain["high_noise"].moments.values())
     assert equal(made, plain)
+
+
+def test_calibrated_files_lose_less(tmp_path: Path) -> None:
+    """On a prompt and a noise level that calibration did not see, with a type that keeps to its size."""
+    toy = wanrun.load("wan-toy")
+    settings = {"precision": "fp32", "steps": 4, "guidance": 1}
+    seen = [resolve(toy, prompt, {**settings, "seed": 1}) for prompt in shipped("toy")[:4]]
+    made = calibrate(toy, seen, "toy", tmp_path / "unfinished", device="cpu")["low_noise"]
+    request = resolve(toy, suite()[0].prompt, {**settings, "seed": 0})
+    (conditioning,) = pipeline.encode_all(toy, [request])
+    source = toy.experts["low_noise"].path
+
+    def velocity(path: Path) -> torch.Tensor:
+        with load({"diffusion": path}, device="cpu", precision="fp32") as denoiser:
+            return denoiser.velocity(latents, 550.0, conditioning.positive)
+
+    with pipeline.open_denoiser(toy, request, "cpu") as denoiser:
+        clean = pipeline.denoise(denoiser, request, conditioning)
+    latents = 0.45 * clean + 0.55 * initial_noise(request.latent_shape, 99)
+    errors = []
+    for index, importance in enumerate((None, Importance(made))):
+        path = tmp_path / f"{index}.gguf"
+        quantize_transformer(source, path, "Q5_K_S", pipeline.silent, importance, (("*", "Q4_K"),))
+        errors.append(float((velocity(path) - velocity(source)).norm()))
+    assert errors[1] < 0.9 * errors[0]
+    sizes = [(tmp_path / f"{index}.gguf").stat().st_size for index in range(2)]
+    assert abs(sizes[1] - sizes[0]) < 1000  # the name of the importance matrix

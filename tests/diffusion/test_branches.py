@@ -141,3 +141,13 @@ def test_a_walk_sees_every_block_and_may_leave_some_out(experts: Experts) -> Non
     assert seen == [(2, 4, torch.Size([2, 1, 256]))]
     shorter = experts.walked(latents, 900.0, contexts[:1], None, lambda x, blocks, time: blocks[0](x))
     assert not torch.equal(shorter[0], whole[0])
+
+
+def test_a_clip_for_each_context(experts: Experts, precision: str) -> None:
+    clips = torch.stack([inputs(seed)[0] for seed in range(2)])
+    contexts = inputs()[1]
+    each = [experts.velocity(clip, 900.0, context) for clip, context in zip(clips, contexts, strict=True)]
+    for ours, theirs in zip(experts.velocities(clips, 900.0, contexts), each, strict=True):
+        assert relative(ours, theirs) <= TOLERANCES[precision]
+    with pytest.raises(InvalidRequest, match="2 clips for 1 contexts"):
+        experts.velocity(clips, 900.0, contexts[0])

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation, BaseSchema
 
+from tests.runtime.machines import keep
 from tests.server.idle import idle
 from tests.server.orders import order
 from wanrun.server.claims import Claims
@@ -28,11 +30,40 @@ from wanrun.video.writer import open_writer
 
 Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
 Asked: TypeAlias = Case[Operation]
+#: Where what the document allows may be refused, for a reason that no schema has words for.
+_REFUSED = {
+    "/api/create": "files and models have to be there",
+    "/api/blobs/{digest}": "the digest has to be that of the body",
+    "/api/push": "the name has to be that of a registry",
+    "/api/generate": "settings have to fit the model and one another",
+    "/api/plan": "settings have to fit the model and one another",
+    "/api/replay": "there is an id or a provenance, and that of a video",
+    "/api/chat": "no model here can do it",
+    "/api/embed": "no model here can do it",
+    "/api/embeddings": "no model here can do it",
+    "/v1/images/generations": "settings have to fit the model and one another",
+    "/v1/videos": "settings have to fit the model and one another",
+    "/v1/videos/{video_id}/content": "the video has to be finished",
+    "/v1/videos/{video_id}/provenance": "the video has to be finished",
+    "/v1/videos/sync": "settings have to fit the model and one another",
+}
 _CONFIG = {
     "seed": 6,
-    # what a route does not know in a query is ignored, as everywhere
-    "checks": {"positive_data_acceptance": {"enabled": False}},
+    "operations": [
+        {"include-path": list(_REFUSED), "checks": {"positive_data_acceptance": {"enabled": False}}}
+    ],
 }
+#: Of an order, what has to fit the model or another setting.
+_DEPENDENT = (
+    *("size", "seconds", "num_frames", "sampler", "schedule", "cache", "noise", "decoder", "lora"),
+    *("guidance_start", "guidance_end", "quality", "target", "input_reference"),
+)
+
+
+@pytest.fixture(autouse=True)
+def measured(home: Path) -> None:
+    """What the server of this process knows of its machine, whatever home it serves."""
+    keep(home)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +107,19 @@ def ask(
 ) -> None:
     """Ask for what ``mode`` makes of the operation, with a ``change``; raises for an undocumented answer."""
 
+    bodies = []
+
     @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def asked(case: Asked) -> None:
+        bodies.extend([case.body] if isinstance(case.body, dict | bytes) else [])
         change(case)
         case.call_and_validate(timeout=20)
 
     with suppress(Unsatisfiable):  # what takes nothing cannot be asked wrongly
         asked()
+    if mode is GenerationMode.POSITIVE and operation.definition.raw.get("requestBody", {}).get("required"):
+        assert bodies, f"no body for {operation.label}: is its schema sound?"
 
 
 def operations(document: BaseSchema) -> list[Operation]:
@@ -93,7 +129,24 @@ def operations(document: BaseSchema) -> list[Operation]:
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_any_request_is_answered_as_documented(document: BaseSchema, mode: GenerationMode) -> None:
     for operation in operations(document):
-        ask(operation, mode, lambda case: None, 5)
+        pulls = operation.path == "/api/pull" and mode is GenerationMode.POSITIVE
+        ask(operation, mode, _here if pulls else lambda case: None, 5)
+
+
+def test_orders_of_independent_settings_are_taken(document: BaseSchema) -> None:
+    def change(case: Asked) -> None:
+        _order(case)
+        if not isinstance(case.body, dict):
+            reject()
+        for name in _DEPENDENT:
+            case.body.pop(name, None)
+        case.headers.pop("idempotency-key", None)
+        case.body["prompt"] = f"a ball {case.body['prompt']}"
+
+    assert document.location is not None
+    config = SchemathesisConfig.from_dict({"seed": 6})
+    strict = schemathesis.openapi.from_url(document.location, config=config)
+    ask(strict["/v1/videos"]["POST"], GenerationMode.POSITIVE, change, 30)
 
 
 def test_videos_are_answered_as_documented(document: BaseSchema, known: dict[str, str]) -> None:
@@ -110,6 +163,11 @@ def test_orders_are_answered_as_documented(document: BaseSchema, mode: Generatio
 
 def _name(video_id: str, case: Asked) -> None:
     case.path_parameters["video_id"] = video_id
+
+
+def _here(case: Asked) -> None:
+    """Nobody else's machine is asked for it."""
+    cast("dict[str, Any]", case.body)["model"] = "wan-toy"
 
 
 def _order(case: Asked) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+#: Where schemas refer to: the document has one place for those that several have in common.
+REFERENCE = "#/components/schemas/{model}"
 _NOT_OURS = ("HTTPValidationError", "ValidationError")
 
 
@@ -15,12 +17,15 @@ class Documented(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document, without what is never answered."""
         document = super().openapi()
+        schemas = document.get("components", {}).get("schemas", {})
         for path in document.get("paths", {}).values():
             for operation in path.values():
                 if _is_default(operation["responses"].get("422")):
                     del operation["responses"]["422"]
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    schemas |= content["schema"].pop("$defs", {})
         for name in _NOT_OURS:
-            document.get("components", {}).get("schemas", {}).pop(name, None)
+            schemas.pop(name, None)
         return document
 
 

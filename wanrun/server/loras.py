@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from wanrun.errors import InvalidRequest
@@ -65,4 +66,5 @@ def _validated(value: Any) -> tuple[Wanted, ...]:
 Loras = Annotated[
     tuple[Wanted, ...],
     PlainValidator(_validated, json_schema_input_type=AskedLora | str | list[AskedLora | str] | None),
+    PlainSerializer(lambda wanted: [asdict(each) for each in wanted]),
 ]

@@ -23,6 +23,10 @@ _PARTS = {
     "model": re.compile(r"[a-z0-9_][a-z0-9_.-]{0,79}"),
     "tag": re.compile(r"[a-z0-9_][a-z0-9_.-]{0,79}"),
 }
+#: What :func:`parse_name` takes, as a regular expression of JSON Schema.
+PATTERN = "^((HOST/)?NAMESPACE/)?MODEL(:TAG)?$"
+for _part, _pattern in _PARTS.items():
+    PATTERN = PATTERN.replace(_part.upper(), _pattern.pattern.replace("a-z", "A-Za-z"))
 
 
 @dataclass(frozen=True, slots=True, order=True)

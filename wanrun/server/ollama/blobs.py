@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import os
 from contextlib import ExitStack
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from wanrun.errors import InvalidRequest
 from wanrun.server.service import Service
@@ -20,6 +21,7 @@ from wanrun.store.store import Store
 
 _CHUNK = 1 << 20
 _READ_ONLY = 0o444
+_Digest = Annotated[str, Path(json_schema_extra={"pattern": "^sha256[:-][0-9a-f]{64}$"})]
 
 
 def router(service: Service) -> APIRouter:
@@ -32,7 +34,7 @@ def router(service: Service) -> APIRouter:
         response_class=Response,
         responses={404: {"description": "It is not."}},
     )
-    def head(digest: str) -> Response:
+    def head(digest: _Digest) -> Response:
         there = blob_path(store.blobs, _parsed(digest)).is_file()
         return Response(status_code=200 if there else 404)
 
@@ -48,7 +50,7 @@ def router(service: Service) -> APIRouter:
             }
         },
     )
-    async def post(digest: str, request: Request) -> Response:
+    async def post(digest: _Digest, request: Request) -> Response:
         wanted = _parsed(digest)
         if blob_path(store.blobs, wanted).is_file():
             await asyncio.to_thread(_lease, store, wanted)

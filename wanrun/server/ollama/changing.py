@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from wanrun.errors import ModelNotFound
 from wanrun.server.ollama.shapes import Asked, Named, parsed
 from wanrun.server.service import Service
+from wanrun.store.names import PATTERN
 
 
 class AskedCopy(Asked):
     """Which model gets which second name."""
 
-    source: str = Field("", max_length=512)
-    destination: str = Field("", max_length=512)
+    model_config = ConfigDict(json_schema_extra={"required": ["source", "destination"]})
+
+    source: str = Field("", max_length=512, json_schema_extra={"pattern": PATTERN})
+    destination: str = Field("", max_length=512, json_schema_extra={"pattern": PATTERN})
 
 
 def router(service: Service) -> APIRouter:

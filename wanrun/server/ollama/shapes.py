@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wanrun.errors import InvalidRequest, ModelNotFound
 from wanrun.server.service import Service
 from wanrun.store import creation, manifests
-from wanrun.store.names import Name, parse_name
+from wanrun.store.names import PATTERN, Name, parse_name
 from wanrun.store.store import Store
 from wanrun.types import Bundle
 
@@ -24,8 +24,20 @@ class Asked(BaseModel):
     model_config = ConfigDict(strict=True, populate_by_name=True)
 
 
+def _needs_a_model(schema: dict[str, Any]) -> None:
+    """One of the two has to be there; the document has the one that clients should send."""
+    del schema["properties"]["name"]
+    described = schema["properties"]["model"]
+    schema["properties"]["model"] = {"type": "string", "maxLength": 512, "pattern": PATTERN} | {
+        key: described[key] for key in ("title", "description")
+    }
+    schema["required"] = ["model", *schema.get("required", ())]
+
+
 class Named(Asked):
     """A request that names a model; older clients call it ``name``."""
+
+    model_config = ConfigDict(json_schema_extra=_needs_a_model)
 
     model: str | None = Field(None, max_length=512, description="A model's name.")
     name: str | None = Field(None, max_length=512, description="Older spelling of model.")

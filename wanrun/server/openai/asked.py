@@ -33,6 +33,12 @@ def _refused(reason: str) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: To JSON Schema, 16.0 is an integer.
+_WHOLE = BeforeValidator(_whole)
 Seconds = Annotated[
     Annotated[float, Field(gt=0, le=_LONGEST_S)]
     | Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")],
@@ -57,7 +63,7 @@ class Asked(BaseModel):
     negative_prompt: Annotated[str, Field(max_length=32_000)] | None = Field(
         None, description="What the video should not show."
     )
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000), _WHOLE] | None = Field(
         None, description="Denoising steps."
     )
     guidance_scale: Annotated[float, Field(ge=0, le=50)] | None = Field(
@@ -74,7 +80,7 @@ class Asked(BaseModel):
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Noise level, 0 to 1, at which the low-noise expert takes over (boundary)."
     )
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), _WHOLE] | None = Field(
         None, description="Seed of the noise; drawn if it is left out."
     )
     sampler: Annotated[str, Field(max_length=LENGTH_LIMIT)] | None = Field(
@@ -128,8 +134,8 @@ class Asked(BaseModel):
         )
     )
     lora: Loras = Field((), description="LoRAs for this video alone, besides the model's own.")
-    priority: int = Field(
-        0, ge=PRIORITIES[0], le=PRIORITIES[-1], description="Jobs of higher priority are done first."
+    priority: Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[-1]), _WHOLE] = Field(
+        0, description="Jobs of higher priority are done first."
     )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="Ignored.")
 
@@ -140,10 +146,10 @@ class AskedVideo(Asked):
     seconds: Seconds | None = Field(
         None, description="Length; a number, or the same as text. Not together with num_frames."
     )
-    num_frames: Annotated[int, Field(ge=1, le=1025)] | None = Field(
+    num_frames: Annotated[int, Field(ge=1, le=1025), _WHOLE] | None = Field(
         None, description="Number of frames; the nearest 4k+1 is made. Not together with seconds."
     )
-    fps: Annotated[int, Field(ge=1, le=240)] | None = Field(None, description="Frames a second.")
+    fps: Annotated[int, Field(ge=1, le=240), _WHOLE] | None = Field(None, description="Frames a second.")
     format: Literal["mp4", "webm", "gif"] = Field("mp4", description="The file to make.")
     input_reference: Annotated[None, _refused("videos are made from words alone")] = Field(
         None, description="Not supported: videos are made from words alone."
@@ -153,7 +159,7 @@ class AskedVideo(Asked):
 class AskedImage(Asked):
     """The body of POST /v1/images/generations."""
 
-    n: Annotated[int, Field(ge=1, le=10)] | None = Field(
+    n: Annotated[int, Field(ge=1, le=10), _WHOLE] | None = Field(
         None, description="Number of images; with a seed, they have seed, seed + 1, …"
     )
     response_format: Literal["b64_json", "url"] | None = Field(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 
 from wanrun.errors import InvalidParameter
+from wanrun.server.document import REFERENCE
 
 _FORM = "multipart/form-data"
 _MOST_FIELDS = 64
@@ -39,11 +40,19 @@ async def read(request: Request, model: type[Asked]) -> Asked:
 
 
 def body_schema(model: type[BaseModel], *, form: bool) -> dict[str, Any]:
-    """The OpenAPI description of a body that ``read`` takes."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    """The OpenAPI description of a body that ``read`` takes; see ``wanrun.server.document`` for ``$defs``."""
+    content = {"application/json": {"schema": model.model_json_schema(ref_template=REFERENCE)}}
     if form:
-        content[_FORM] = {"schema": model.model_json_schema()}
+        content[_FORM] = {"schema": _of_a_form(model.model_json_schema(ref_template=REFERENCE))}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _of_a_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema where all is text, so that nothing can be null."""
+    for field in schema["properties"].values():
+        kinds = [kind for kind in field.pop("anyOf", ()) if kind != {"type": "null"}]
+        field |= {"anyOf": kinds} if kinds else {}
+    return schema
 
 
 def _fields(form: FormData) -> dict[str, str | dict[str, str]]:

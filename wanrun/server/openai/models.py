@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
+from fastapi import Path as PathParameter
 
 from wanrun.errors import ModelNotFound
 from wanrun.server.openai.answers import ModelCard, ModelList
 from wanrun.server.openai.failing import MISSING
 from wanrun.server.service import Service
-from wanrun.store.names import parse_name
+from wanrun.store.names import PATTERN, parse_name
 from wanrun.store.store import Entry
 
 
@@ -22,7 +25,7 @@ def router(service: Service) -> APIRouter:
         return ModelList(data=[_card(entry, str(entry.name)) for entry in entries])
 
     @routes.get("/models/{model:path}", summary="Get a model", responses=MISSING)
-    def model(model: str) -> ModelCard:
+    def model(model: Annotated[str, PathParameter(json_schema_extra={"pattern": PATTERN})]) -> ModelCard:
         name = parse_name(model)
         for entry in service.store.list():
             if entry.name == name:
