@@ -41,8 +41,8 @@ class Range:
 ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
 EXPERTS = ("diffusion", "high_noise", "low_noise")
 
-#: Sigmas between which objects get their shape: above them they get their places, below them their surface.
-SHAPING = (0.4, 0.95)
+#: The sigma from which on objects have got their shape.
+SHAPED = 0.6
 
 
 class Resource(Protocol):

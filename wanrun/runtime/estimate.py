@@ -19,7 +19,7 @@ from wanrun.runtime.remembered import text_encoder
 from wanrun.runtime.shapes import Job, Parts, arithmetic
 from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
-from wanrun.types import SHAPING, Bundle, GenerationRequest
+from wanrun.types import SHAPED, Bundle, GenerationRequest
 
 #: Step caches that keep nothing of the transformer's hidden states.
 _KEEP_NO_STATES = ("none", "easycache")
@@ -124,7 +124,7 @@ def evaluations(request: GenerationRequest) -> tuple[int, ...]:
     def forwards(level: float, scale: float) -> int:
         if scale == 1 or not request.guidance_end <= level <= request.guidance_start:
             return 1
-        return 2 + (composed and SHAPING[0] <= level < SHAPING[1])
+        return 2 + (composed and level >= SHAPED)
 
     levels = pipeline.sigmas(request)[:-1]
     again = plugins.signature("samplers", options.parse(request.sampler).name)

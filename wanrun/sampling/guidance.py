@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wanrun.errors import InvalidRequest
-from wanrun.types import SHAPING, BranchDenoiser, Denoise, Denoiser
+from wanrun.types import SHAPED, BranchDenoiser, Denoise, Denoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class Guidance:
 
     def composes(self, timestep: float) -> bool:
         """Whether the objects' nouns get more guidance at this timestep."""
-        low, high = SHAPING
-        return self.compose != 0 and self.scale(timestep) != 1 and 1000 * low <= timestep < 1000 * high
+        return self.compose != 0 and self.scale(timestep) != 1 and timestep >= 1000 * SHAPED
 
     def scale(self, timestep: float) -> float:
         """The scale at a timestep; 1 is none."""
@@ -56,8 +55,8 @@ def guided(
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): v = v₋ + s·(v₊ − v₋), two passes.
 
-    With ``headless``, the prompt's context without the nouns of its objects, w·(v₊ − v₀) is added while they
-    get their shape: a composition of velocities (Liu et al. 2022, arXiv 2206.01714) of the whole and of what
+    With ``headless``, the prompt's context without the nouns of its objects, w·(v₊ − v₀) is added until they
+    have their shape: a composition of velocities (Liu et al. 2022, arXiv 2206.01714) of the whole and of what
     it is without a part, for a third pass.
 
     A denoiser that is a ``BranchDenoiser`` makes one of them. Where s is 1 the second pass is skipped. Raises
