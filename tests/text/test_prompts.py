@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 
+from tests.prompts.test_hostile import HOSTILE
 from wanrun.errors import InvalidRequest
 from wanrun.prompts.markup import Weight
 from wanrun.text.prompts import PromptEncoder, token_weights
@@ -100,6 +101,19 @@ def test_a_prompt_without_end_is_cut_and_the_warning_says_where(
         rows = PromptEncoder(encoder).encode("red ball, " * 10_000)
     assert 7 * 512 < len(rows) <= 8 * 512
     assert "the model will not see: red ball" in caplog.text
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_prompts_are_encoded_or_refused(
+    encoder: UMT5Encoder, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        rows = PromptEncoder(encoder).encode(text)
+    except InvalidRequest as error:
+        assert "Unicode" in str(error)  # lone surrogates
+        return
+    assert 1 <= len(rows) <= 8 * 512
+    assert torch.isfinite(rows).all()
 
 
 class Plain(Resource):

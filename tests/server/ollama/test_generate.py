@@ -46,6 +46,16 @@ def test_steps_then_the_video(http: httpx.Client) -> None:
     assert (len(data), hashlib.sha256(data).hexdigest()) == (video["size"], video["sha256"])
 
 
+def test_an_expanded_prompt_is_in_the_file(http: httpx.Client, tmp_path: Path) -> None:
+    asked = SMALL | {"stream": False, "steps": 1, "frames": 1, "seed": 7, "expand": "template"}
+    video = http.post("/api/generate", json=asked | {"prompt": "a \x00[red | red] ball"}).json()["video"]
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(http.get(video["url"]).content)
+    request = read_provenance(path)["request"]
+    assert (request["written"], request["prompt"]) == ("a \x00[red | red] ball", "a \x00red ball")
+    assert request["expanded"].startswith("a red ball on a ")
+
+
 def test_one_answer_without_a_stream(http: httpx.Client) -> None:
     answer = http.post("/api/generate", json=SMALL | {"stream": False, "steps": 1}).json()
     assert (answer["done"], answer["done_reason"]) == (True, "stop")
