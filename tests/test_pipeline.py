@@ -90,6 +90,30 @@ def test_a_seed_decides_the_frames(bundle: Bundle) -> None:
     assert [frame.tobytes() for frame in first.frames] != [frame.tobytes() for frame in other.frames]
 
 
+def test_options_of_sampler_and_schedule_decide_and_are_written_down(bundle: Bundle) -> None:
+    asked: dict[str, Any] = {"seed": 1, "schedule": "custom:1,0.9,0.5,0"}
+    first = wanrun.generate(bundle, PROMPT, sampler="ddim:eta=0.5", **asked)
+    again = wanrun.generate(bundle, PROMPT, sampler="DDIM:ETA=0.5", **asked)
+    plain = wanrun.generate(bundle, PROMPT, sampler="ddim", **asked)
+    assert first.provenance["request"]["sampler"] == "ddim:eta=0.5"
+    assert first.provenance["request"]["steps"] == 3
+    assert first.provenance["sigmas"] == [1.0, 0.9, 0.5, 0.0]
+    assert [frame.tobytes() for frame in first.frames] == [frame.tobytes() for frame in again.frames]
+    assert [frame.tobytes() for frame in first.frames] != [frame.tobytes() for frame in plain.frames]
+
+
+def test_a_sampler_that_needs_fewer_steps_ends_its_progress(bundle: Bundle) -> None:
+    seen: list[tuple[str, int, int]] = []
+    wanrun.generate(
+        bundle, PROMPT, seed=1, steps=30, sampler="adaptive:tolerance=1", schedule="linear", guidance=1.0,
+        progress=lambda *step: seen.append(step),
+    )  # fmt: skip
+    steps = [done for phase, done, total in seen if phase == "denoise" and total == 30]
+    assert steps[-1] == 30
+    assert steps[-2] < 20
+    assert steps == sorted(steps)
+
+
 def test_the_prompt_and_the_negative_prompt_change_the_frames(bundle: Bundle) -> None:
     def frames(prompt: str, **asked: Any) -> bytes:
         return b"".join(f.tobytes() for f in wanrun.generate(bundle, prompt, seed=1, steps=2, **asked).frames)
@@ -182,6 +206,16 @@ def test_a_requests_lora_does_what_the_models_own_does(bundle: Bundle, tmp_path:
     wide = save(tmp_path / "wide.safetensors", lora(width=128))
     with pytest.raises(InvalidRequest, match=r"wide\.safetensors: does not fit this model"):
         wanrun.generate("tiny", PROMPT, steps=2, lora=str(wide))
+
+
+def test_two_objects_are_composed_and_one_is_not(bundle: Bundle) -> None:
+    def frames(prompt: str, **asked: Any) -> np.ndarray:
+        return np.stack(wanrun.generate(bundle, prompt, seed=3, steps=3, precision="fp32", **asked).frames)
+
+    two, one = "a red ball above a blue star", "a red ball above"
+    assert not np.array_equal(frames(two), frames(two, compose=2))
+    assert np.array_equal(frames(two), frames(two, compose=0))
+    assert np.array_equal(frames(one), frames(one, compose=2))
 
 
 def test_an_unknown_model_is_not_found() -> None:

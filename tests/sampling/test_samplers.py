@@ -69,7 +69,8 @@ def test_one_data_point_is_found_whatever_the_steps(name: str, sigmas: list[floa
     target, noise = initial_noise(SHAPE, 1), initial_noise(SHAPE, 2)
     denoise = told(name, lambda latents, sigma: (latents - target) / sigma, sigmas)
     record = trace(SAMPLERS[name], denoise, noise, sigmas)
-    assert record.indices == list(range(len(sigmas) - 1))
+    assert record.indices == list(range(len(record.indices)))
+    assert len(record.indices) == len(sigmas) - 1 or name == "adaptive"
     assert relative(record.latents[-1], target) < 1e-5
     for clean in record.clean:
         # (1 − 10⁻⁵) of noise and float32 leave two digits of the estimate less
@@ -121,7 +122,7 @@ ORDERS = {
 
 
 def test_every_deterministic_solver_has_its_order_measured() -> None:
-    assert set(DETERMINISTIC) <= ORDERS.keys()
+    assert set(DETERMINISTIC) <= ORDERS.keys() | {"adaptive"}  # whose steps are not ours to halve
 
 
 @pytest.mark.parametrize(("name", "order"), ORDERS.items())
@@ -178,7 +179,8 @@ def test_the_official_solvers_tell_the_model_whole_timesteps(name: str) -> None:
 def test_the_others_tell_it_fractions(name: str) -> None:
     sigmas = schedules.linear(7, 3.0)
     record = trace(SAMPLERS[name], curved, initial_noise(SHAPE, 0), sigmas)
-    assert {1000 * sigma for sigma in sigmas[:-1]} <= set(record.timesteps)
+    assert sum(not timestep.is_integer() for timestep in record.timesteps) >= 3
+    assert {1000 * sigma for sigma in sigmas[:-1]} <= set(record.timesteps) or name == "adaptive"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from wanrun.errors import FormatError
+from wanrun.sampling import adaptive
 from wanrun.sampling.noise import initial_noise, step_generator
 from wanrun.sampling.schedules import linear
 from wanrun.sampling.tape import taped
@@ -16,7 +19,7 @@ from wanrun.types import Denoise, OnStep
 from .flows import registered
 
 STEPS = 6
-SAMPLERS = registered("samplers")
+SAMPLERS = {**registered("samplers"), "adaptive": partial(adaptive.sample, tolerance=0.0001)}
 
 
 def noisy_euler(denoise: Denoise, latents: Tensor, sigmas: Tensor, rng: Generator, on_step: OnStep) -> Tensor:

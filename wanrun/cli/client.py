@@ -101,6 +101,8 @@ class Client:
     def _reached(self) -> Iterator[None]:
         try:
             yield
+        except ValueError as error:
+            raise WanrunError(f"what answers at {self._http.base_url} is no wanrun server") from error
         except httpx.RequestError as error:
             raise WanrunError(
                 f"no server answers at {self._http.base_url}: run 'wanrun serve', or set WANRUN_HOST"

@@ -44,8 +44,8 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
     app.include_router(pages.router())
     app.include_router(ollama.router(service))
     app.include_router(openai.router(service, states))
+    app.add_middleware(Shortcut, states=states)
     failures.install(app)
     app.add_middleware(Bodies)
-    app.add_middleware(Shortcut, states=states)
     app.add_middleware(Guard, policy=policy or Policy())
     return app

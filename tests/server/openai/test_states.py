@@ -190,3 +190,17 @@ def test_other_methods_and_paths_go_on(server: Idle) -> None:
 def test_a_state_of_a_video_that_is_not_there_is_an_error(server: Idle) -> None:
     with pytest.raises(JobNotFound):
         asyncio.run(States(server.service).get("video_" + 24 * "0"))
+
+
+def test_what_nobody_foresaw_is_answered_without_a_path(
+    server: Idle, http: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> int:
+        raise RuntimeError("/home/somebody/secret is broken")
+
+    job = server.service.jobs.create(order())
+    monkeypatch.setattr(server.service.jobs.database, "version", fail)
+    answer = http.get(f"/v1/videos/{job.id}")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal server error")
+    assert "nobody foresaw RuntimeError" in caplog.text
+    assert "/home/somebody" not in caplog.text

@@ -25,7 +25,7 @@ _log = getLogger(__name__)
 #: Proxies and browsers give a connection up on which nothing is said for a minute or less.
 _HEARTBEAT_S = 15.0
 #: Nobody reads faster, and small models make more steps than that; many followers hear of things more seldom.
-_PAUSE_S, _PAUSE_EACH_S = 0.25, 0.005
+_PAUSE_S, _PAUSE_EACH_S, _LONGEST_S = 0.25, 0.005, 5.0
 #: Events that wait for a follower who is slow, before the oldest are left out.
 _WAITING = 8
 
@@ -108,7 +108,7 @@ class _Broadcast:
                 async for event in events:
                     await self._tell(event)
                     if not event.job.over:
-                        await asyncio.sleep(_PAUSE_EACH_S * len(self._followers))
+                        await asyncio.sleep(min(_LONGEST_S, _PAUSE_EACH_S * len(self._followers)))
         except JobNotFound:
             pass  # deleted in between
         except Exception as error:  # an edge: nobody awaits this task
