@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wanrun import settings
+from wanrun.cli.options import MemoryType
 from wanrun.cli.tables import human_bytes
 from wanrun.errors import InvalidRequest
 
@@ -27,6 +28,12 @@ from wanrun.errors import InvalidRequest
     multiple=True,
     help="Type of some matrices; again for more.",
 )
+@click.option(
+    "--size",
+    type=MemoryType(),
+    metavar="SIZE",
+    help="The best types of which TARGET takes at most this: 8GB.",
+)
 @click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
 def quantize(
     source: Path,
@@ -35,6 +42,7 @@ def quantize(
     imatrix: Path | None,
     recipe: Path | None,
     tensors: tuple[str, ...],
+    size: int | None,
     force: bool,
 ) -> None:
     """Write the transformer SOURCE to the GGUF file TARGET as TYPE, such as Q4_K_M.
@@ -45,12 +53,15 @@ def quantize(
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))  # torch reads it once
     from wanrun.cli.progress import shown
+    from wanrun.convert.rounding import sized
     from wanrun.gguf.imatrix import read_imatrix
     from wanrun.wan.recipe import Recipe, read_recipe, rule
     from wanrun.wan.requantize import Importance, quantize_transformer
 
+    if kind and size:
+        raise click.UsageError("give a TYPE or a --size, not both")
     given = read_recipe(recipe) if recipe else Recipe()
-    kind = kind or given.base
+    kind = kind or given.base or ("Q4_K_M" if size else "")
     if not kind:
         raise click.UsageError("a TYPE is missing, such as Q4_K_M")
     if target.exists() and not force:
@@ -58,5 +69,8 @@ def quantize(
     rules = (*given.rules, *map(rule, tensors))
     importance = Importance(read_imatrix(imatrix), imatrix.name) if imatrix else None
     with shown() as progress:
+        if size:
+            known = importance.matrix if importance else None
+            rules = (*sized(source, size, kind, known, rules, progress).rules, *rules)
         quantize_transformer(source, target, kind, progress, importance, rules)
     click.echo(f"{target}  ({human_bytes(target.stat().st_size)})")
