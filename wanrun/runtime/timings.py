@@ -108,6 +108,7 @@ def _path(bundle: Bundle, request: GenerationRequest, device: str) -> Path:
     """Where it lies: by all that decides how long a step and a decoding take."""
     loras = [[lora.role, lora.digest] for lora in request.lora]
     branches = [scale != 1 for scale in (request.guidance_high, request.guidance_low)]
+    branches.append(request.compose > 0)
     shape: Sequence[object] = (request.latent_shape, request.precision, request.decoder, request.cross_frame)
     key = json.dumps([identify(bundle), loras, branches, shape, request.flicker > 0, device])
     return settings.home() / "cache" / "timings" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
