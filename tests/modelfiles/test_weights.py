@@ -10,15 +10,15 @@ import wanrun
 from wanrun import pipeline
 from wanrun.request import resolve
 
-_WEIGHTS = (0.0, 0.5, 1.0, 1.5)
+_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 _SEEDS = range(3)
 
 
-def test_a_colour_shows_more_the_more_it_weighs() -> None:
+def test_an_object_shows_more_the_more_it_weighs() -> None:
     """Redness is by how much red exceeds the other colours, 0..255, on the mean of the picture."""
     bundle = wanrun.load("wan-toy")
     requests = [
-        resolve(bundle, f"a (red:{weight}) ball on a blue surface", {"steps": 8, "seed": seed})
+        resolve(bundle, f"a (red ball:{weight}) on a blue surface", {"steps": 8, "seed": seed})
         for weight in _WEIGHTS
         for seed in _SEEDS
     ]
