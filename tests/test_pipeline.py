@@ -208,6 +208,16 @@ def test_a_requests_lora_does_what_the_models_own_does(bundle: Bundle, tmp_path:
         wanrun.generate("tiny", PROMPT, steps=2, lora=str(wide))
 
 
+def test_two_objects_are_composed_and_one_is_not(bundle: Bundle) -> None:
+    def frames(prompt: str, **asked: Any) -> np.ndarray:
+        return np.stack(wanrun.generate(bundle, prompt, seed=3, steps=3, precision="fp32", **asked).frames)
+
+    two, one = "a red ball above a blue star", "a red ball above"
+    assert not np.array_equal(frames(two), frames(two, compose=2))
+    assert np.array_equal(frames(two), frames(two, compose=0))
+    assert np.array_equal(frames(one), frames(one, compose=2))
+
+
 def test_an_unknown_model_is_not_found() -> None:
     with pytest.raises(ModelNotFound):
         wanrun.load("no-such-model")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanrun import plugins, settings
 from wanrun.errors import InvalidRequest, PluginError
+from wanrun.prompts.composition import without_heads
 from wanrun.store.loras import with_loras
 from wanrun.store.store import open_store
 from wanrun.types import (
@@ -165,12 +166,14 @@ def open_decoder(bundle: Bundle, request: GenerationRequest, device: str = "auto
 def encode(encoder: TextEncoder, request: GenerationRequest, progress: Progress = silent) -> Conditioning:
     """The prompts' contexts; without guidance the negative prompt is not read."""
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
-    total = 1 + guided
+    without = without_heads(request.text) if guided and request.compose else ""
+    total = 1 + guided + bool(without)
     positive = encoder.encode(request.text)
     progress("text", 1, total)
     negative = encoder.encode(request.negative) if guided else None
+    headless = encoder.encode(without) if without else None
     progress("text", total, total)
-    return Conditioning(positive, negative)
+    return Conditioning(positive, negative, headless)
 
 
 def encode_all(
@@ -184,7 +187,7 @@ def encode_all(
         for index, request in enumerate(requests):
             read = encode(encoder, request)
             if read.negative is not None:
-                read = Conditioning(read.positive, negatives.setdefault(request.negative, read.negative))
+                read = replace(read, negative=negatives.setdefault(request.negative, read.negative))
             found.append(read)
             progress("encoding prompts", index + 1, len(requests))
     return found
@@ -244,8 +247,15 @@ def denoise(
         request.guidance_start,
         request.guidance_end,
         request.guidance_rescale,
+        request.compose,
     )
-    velocity = guided(cache or denoiser, conditioning.positive, conditioning.negative, guidance)
+    velocity = guided(
+        cache or denoiser,
+        conditioning.positive,
+        conditioning.negative,
+        guidance,
+        headless=conditioning.headless,
+    )
     if checkpoint is not None:
         velocity = taped(velocity, checkpoint.recorded(), checkpoint.record, cache)
 

@@ -220,6 +220,7 @@ def _rounded(values: Mapping[str, Any], identity: Identity, two_experts: bool) -
         flicker=float(values.get("flicker", 0.0)),
         written=values["written"],
         expand=str(values.get("expand", "none")),
+        compose=float(values.get("compose", 0.0)),
     )
 
 

@@ -41,6 +41,9 @@ class Range:
 ROLES = ("diffusion", "high_noise", "low_noise", "text_encoder", "vae", "preview", "expander")
 EXPERTS = ("diffusion", "high_noise", "low_noise")
 
+#: The sigma from which on objects have got their shape.
+SHAPED = 0.6
+
 
 class Resource(Protocol):
     """Something that holds weights or a process until it is closed; a context manager that closes itself."""
@@ -355,6 +358,9 @@ class GenerationRequest:
         """The prompt that is encoded: the expanded one where there is one."""
         return self.expanded or self.prompt
 
+    #: How much more guidance the nouns of a prompt of several objects get; 0 is none.
+    compose: float = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
@@ -362,6 +368,8 @@ class Conditioning:
 
     positive: Tensor
     negative: Tensor | None
+    #: The prompt without what its objects are, where they are composed.
+    headless: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

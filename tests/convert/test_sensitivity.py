@@ -27,7 +27,7 @@ from wanrun.wan.requantize import quantize_transformer
 
 
 def requests(bundle: Bundle, count: int = 2, **asked: object) -> list[GenerationRequest]:
-    settings = {"precision": "fp32", "steps": 4, **asked}
+    settings = {"precision": "fp32", "steps": 3, **asked}
     return [resolve(bundle, f"a red ball {seed}", {"seed": seed, **settings}) for seed in range(count)]
 
 
@@ -56,7 +56,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_error_is_that_of_a_file_with_this_matrix_quantised(few: list[str], tmp_path: Path) -> None:
     bundle = wanrun.load("wan-toy")
-    asked = requests(bundle)
+    asked = requests(bundle, 1)
     errors = measure(bundle, asked, {}, tmp_path / "table.json", device="cpu")
     assert {role: list(found) for role, found in errors.items()} == dict.fromkeys(bundle.experts, few)
     conditionings = pipeline.encode_all(bundle, asked)
@@ -84,18 +84,18 @@ def test_an_interrupted_measurement_goes_on(few: list[str], tmp_path: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(bundle, requests(bundle), {}, table, stop, device="cpu")
+        measure(bundle, requests(bundle, 1), {}, table, stop, device="cpu")
     done: list[int] = []
     errors = measure(
-        bundle, requests(bundle), {}, table, lambda phase, n, total: done.append(n), device="cpu"
+        bundle, requests(bundle, 1), {}, table, lambda phase, n, total: done.append(n), device="cpu"
     )
     assert done[-2:] == [3, 4]
-    assert measure(bundle, requests(bundle), {}, table, stop, device="cpu") == errors
+    assert measure(bundle, requests(bundle, 1), {}, table, stop, device="cpu") == errors
     with pytest.raises(InvalidRequest, match="another model"):
-        measure(bundle, requests(bundle, 1), {}, table, device="cpu")
+        measure(bundle, requests(bundle, 2), {}, table, device="cpu")
     table.write_text('{"of": 1')
     with pytest.raises(FormatError, match="no table"):
-        measure(bundle, requests(bundle), {}, table, device="cpu")
+        measure(bundle, requests(bundle, 1), {}, table, device="cpu")
     with pytest.raises(InvalidRequest, match="never used"):
         measure(bundle, requests(bundle, steps=1), {}, tmp_path / "other", device="cpu")
 

@@ -202,3 +202,24 @@ def test_an_accelerators_limit_is_its_memory_unless_one_is_given(toy: Bundle) ->
     gpu = replace(MACHINE, device="cuda", device_bytes=24e9, link=1e10)
     assert Estimator(toy, gpu, GB, False).plan(request(toy)).device_limit == 24 * GB
     assert Estimator(toy, gpu, GB, True).plan(request(toy)).device_limit == GB
+
+
+def test_a_composed_prompt_takes_a_third_forward_while_objects_get_their_shape(toy: Bundle) -> None:
+    asked = {"seed": 1, "steps": 20, "compose": 2.0}
+    composed = resolve(toy, "a red ball left of a blue star on a white ground", asked)
+    plain = replace(composed, compose=0.0)
+    within = [sum(level >= 0.6 for level in levels) for levels in _sides(plain)]
+    more = [
+        with_it - without for with_it, without in zip(evaluations(composed), evaluations(plain), strict=True)
+    ]
+    assert more == within
+    assert sum(more) > 5
+    assert describe(toy, composed, "bf16").prompts == describe(toy, plain, "bf16").prompts + 1
+    alone = resolve(toy, "a red ball on a white ground", asked)
+    assert evaluations(alone) == evaluations(plain)
+
+
+def _sides(asked: GenerationRequest) -> tuple[list[float], list[float]]:
+    """The levels at which each expert answers."""
+    levels, boundary = pipeline.sigmas(asked)[:-1], asked.boundary or 0.0
+    return [each for each in levels if each >= boundary], [each for each in levels if each < boundary]

@@ -51,7 +51,7 @@ def test_a_run_is_divided(on_cpu: bool, part: float, factor: float, monkeypatch:
     run(watch, clock, [3.0, 2.0, 2.0, 5.0, 2.0, 2.0], 1.0)
     taken = watch.taken(12)
     assert taken is not None
-    expected = [4.0 * factor, 1.0 * factor, 1.0 * factor]
+    expected = [factor * seconds for seconds in (4.0, 1.0, 1.0)]
     assert [taken.load, taken.forward, taken.decode] == pytest.approx(expected)
     assert told[0] == ("text", 0, 0)
     assert told[-1] == ("decode", 2, 2)

@@ -127,3 +127,24 @@ def test_rescaling_equals_diffusers(amount: float) -> None:
     theirs = rescale_noise_cfg(plain[None], conditional[None], amount)[0]
     assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-6)
     assert not torch.allclose(ours, plain)
+
+
+def test_composition_adds_what_the_nouns_say_until_objects_have_their_shape() -> None:
+    """v₋ + s·(v₊ − v₋) + w·(v₊ − v₀), where the contexts' means are the velocities."""
+    headless = torch.full((3, 8), 1.5)
+    guidance = Guidance(4.0, 3.0, 0.875, compose=2.0)
+    denoiser = Linear()
+    denoise = guided(denoiser, POSITIVE, NEGATIVE, guidance, headless=headless)
+    expected = {999.0: 12.0, 875.0: 12.0, 874.0: 9.0, 600.0: 9.0, 599.0: 8.0, 0.0: 8.0}
+    for timestep, value in expected.items():
+        assert denoise(LATENTS, timestep).mean().item() == pytest.approx(value), timestep
+    assert len(denoiser.calls) == 2 * 6 + 4
+
+
+def test_nothing_is_composed_without_guidance_or_a_weight() -> None:
+    headless = torch.full((3, 8), 1.5)
+    for guidance in (Guidance(4.0, 3.0, None), Guidance(1.0, 1.0, None, compose=2.0)):
+        with_it, without = Linear(), Linear()
+        found = guided(with_it, POSITIVE, NEGATIVE, guidance, headless=headless)(LATENTS, 600.0)
+        assert torch.equal(found, guided(without, POSITIVE, NEGATIVE, guidance)(LATENTS, 600.0))
+        assert len(with_it.calls) == len(without.calls)

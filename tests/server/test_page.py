@@ -130,6 +130,7 @@ def test_a_video_is_run_again_to_the_last_byte(page: Page, http: httpx.Client) -
         "schedule": "unipc",
         "sampler": "euler",
         "cross_frame": 0.5,
+        "compose": 1.5,
         "guidance_rescale": 0.25,
         "flicker": 0.5,
         "precision": "fp32",

@@ -51,6 +51,7 @@ COMPARISONS = {"fidelity": "wanrun.evaluate.fidelity"}
     "cache",
     "noise",
     "cross_frame",
+    "compose",
     "shift",
     "boundary",
     "precision",

@@ -50,7 +50,7 @@ def request_options(function: Function) -> Function:
         click.option("--seconds", type=float, metavar="S", help="length of the video, instead of --frames"),
         parameters(
             *("fps", "steps", "guidance", "guidance_high", "guidance_low", "guidance_start", "guidance_end"),
-            *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame"),
+            *("guidance_rescale", "sampler", "schedule", "cache", "noise", "cross_frame", "compose"),
             *("shift", "boundary", "expand", "seed", "precision", "decoder", "flicker"),
         ),
         click.option(

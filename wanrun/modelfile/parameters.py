@@ -74,6 +74,7 @@ _ALL = (
     Parameter("noise", "plugin", "how the frames' noise hangs together: iid, mixed or progressive"),
     Parameter("cross_frame", "number", "how much attention across frames is strengthened; 0 is not", 0, 10),
     Parameter("expand", "plugin", "expander of the prompt, with its options: template, llama; none is off"),
+    Parameter("compose", "number", "extra guidance to the nouns of several objects; 0 is none", 0, 10),
     Parameter("seed", "integer", "seed of the noise", 0, 2**32 - 1),
     Parameter("precision", "name", "arithmetic of the model", choices=("fp32", "bf16", "int8", "auto")),
     Parameter("decoder", "name", "decoder plugin; in vae+tiny the second where memory fails the first"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -29,19 +30,19 @@ def advise(
 ) -> tuple[dict[str, Any], Choice | None]:
     """``asked`` without ``target`` and ``quality``, and with what was chosen for them if they were there.
 
-    ``memory`` is in bytes. Nothing runs but, for a ``trial``, some steps where they are quick. Raises
+    ``memory`` is in bytes. With ``trial`` this process makes the video, and may try some steps of it. Raises
     InvalidRequest for what is no target or level, when nothing is done in time, and as ``resolve``.
     """
+    began = time.process_time()
     named = {name: value for name, value in asked.items() if value is not None and name not in WISHES}
     wish = Wish(read_target(asked.get("target")), read_level(asked.get("quality")))
     if wish == Wish():
         return named, None
     request = resolve(bundle, prompt, named)
     estimator = open_estimator(bundle, device, memory)
-    forecaster = Forecaster(estimator, device)
-    if wish.target_s is not None:
-        spent = forecaster.try_out(request, wish.target_s) if trial else 0.0
-        wish = Wish(wish.target_s - spent, wish.level)
+    forecaster = Forecaster(estimator, device, began if trial else None)
+    if wish.target_s is not None and trial:
+        forecaster.try_out(request, wish.target_s)
     chooser = Chooser(
         request,
         frozenset(named),

@@ -8,6 +8,7 @@ from typing import Any
 
 from wanrun import options, pipeline, plugins, settings
 from wanrun.errors import OutOfMemoryBudget
+from wanrun.prompts.composition import without_heads
 from wanrun.runtime import advice
 from wanrun.runtime.calibration import calibrated
 from wanrun.runtime.free import free_memory
@@ -18,7 +19,7 @@ from wanrun.runtime.remembered import text_encoder
 from wanrun.runtime.shapes import Job, Parts, arithmetic
 from wanrun.store.loras import with_loras
 from wanrun.text.keys import context_path
-from wanrun.types import Bundle, GenerationRequest
+from wanrun.types import SHAPED, Bundle, GenerationRequest
 
 #: Step caches that keep nothing of the transformer's hidden states.
 _KEEP_NO_STATES = ("none", "easycache")
@@ -90,6 +91,8 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
     guided = {request.guidance_high, request.guidance_low if request.boundary is not None else 1.0} != {1.0}
     if guided:
         prompts.append(request.negative)
+    composed = without_heads(request.text) if guided and request.compose else ""
+    prompts += [composed] if composed else []
     missing = [text for text in prompts if not _known(bundle, text)]
     longest = max(len(text) for text in prompts)
     return Job(
@@ -101,7 +104,7 @@ def describe(bundle: Bundle, request: GenerationRequest, precision: str) -> Job:
         prompts=len(missing),
         prompt_tokens=min(_MOST_TOKENS, 1 + longest // _TOKEN_CHARACTERS),
         precision=precision,
-        kept_branches=0 if _cache(request) in _KEEP_NO_STATES else 1 + guided,
+        kept_branches=0 if _cache(request) in _KEEP_NO_STATES else 1 + guided + bool(composed),
     )
 
 
@@ -110,13 +113,18 @@ def _cache(request: GenerationRequest) -> str:
 
 
 def evaluations(request: GenerationRequest) -> tuple[int, ...]:
-    """Forwards of each expert, at most: what the sampler asks for, twice where guidance is used.
+    """Forwards of each expert, at most: what the sampler asks for, twice where guidance is used
+    and three times where it composes.
 
     A sampler that asks more than once a step asks again about the step's end, which is not asked about at 0.
     """
 
+    composed = bool(request.compose and without_heads(request.text))
+
     def forwards(level: float, scale: float) -> int:
-        return 1 + (scale != 1 and request.guidance_end <= level <= request.guidance_start)
+        if scale == 1 or not request.guidance_end <= level <= request.guidance_start:
+            return 1
+        return 2 + (composed and level >= SHAPED)
 
     levels = pipeline.sigmas(request)[:-1]
     again = plugins.signature("samplers", options.parse(request.sampler).name)

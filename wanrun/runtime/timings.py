@@ -30,7 +30,7 @@ LEAST_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds of a run: of loading the experts, of one of their forwards, and of decoding and writing.
+    """Seconds of a run: of loading the experts, of one of their forwards, and of decoding.
 
     A run that did not decode leaves that to the plan.
     """
@@ -41,7 +41,10 @@ class Taken:
 
 
 class Stopwatch:
-    """A Progress that notes when each step was done, and passes on what it is told."""
+    """A Progress that notes when each step was done, and passes on what it is told.
+
+    With ``on_cpu`` seconds are the processor's where those are fewer.
+    """
 
     def __init__(self, progress: Progress, on_cpu: bool) -> None:
         self._progress, self._on_cpu = progress, on_cpu
@@ -83,7 +86,7 @@ def find(bundle: Bundle, request: GenerationRequest, device: str) -> Taken | Non
             return None
         taken = Taken(**found["taken"])
         numbers = [taken.load, taken.forward, 0.0 if taken.decode is None else taken.decode]
-        return taken if all(_is_time(number) for number in numbers) else None
+        return taken if all(map(_is_time, numbers)) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -92,9 +95,8 @@ def keep(bundle: Bundle, request: GenerationRequest, device: str, taken: Taken) 
     """Remember it, evened out with what was known; a home that cannot be written costs only that."""
     known = find(bundle, request, device)
     if known is not None:
-        decode = _even(known.decode, taken.decode)
         load, forward = (known.load + taken.load) / 2, (known.forward + taken.forward) / 2
-        taken = Taken(load, forward, decode)
+        taken = Taken(load, forward, _even(known.decode, taken.decode))
     path = _path(bundle, request, device)
     described = {"of": machine.fingerprint(device), "taken": asdict(taken)}
     with suppress(StoreError, OSError):
@@ -106,6 +108,7 @@ def _path(bundle: Bundle, request: GenerationRequest, device: str) -> Path:
     """Where it lies: by all that decides how long a step and a decoding take."""
     loras = [[lora.role, lora.digest] for lora in request.lora]
     branches = [scale != 1 for scale in (request.guidance_high, request.guidance_low)]
+    branches.append(request.compose > 0)
     shape: Sequence[object] = (request.latent_shape, request.precision, request.decoder, request.cross_frame)
     key = json.dumps([identify(bundle), loras, branches, shape, request.flicker > 0, device])
     return settings.home() / "cache" / "timings" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wanrun.errors import InvalidRequest
-from wanrun.types import BranchDenoiser, Denoise, Denoiser
+from wanrun.types import SHAPED, BranchDenoiser, Denoise, Denoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,12 @@ class Guidance:
     end: float = 0.0
     #: φ of Lin et al. 2023 (arXiv 2305.08891), which undoes overexposure; 0 leaves the guided velocity alone.
     rescale: float = 0.0
+    #: w of the composition: how much more guidance the objects' nouns get.
+    compose: float = 0.0
+
+    def composes(self, timestep: float) -> bool:
+        """Whether the objects' nouns get more guidance at this timestep."""
+        return self.compose != 0 and self.scale(timestep) != 1 and timestep >= 1000 * SHAPED
 
     def scale(self, timestep: float) -> float:
         """The scale at a timestep; 1 is none."""
@@ -45,8 +51,13 @@ def guided(
     negative: Tensor | None,
     guidance: Guidance,
     condition: Tensor | None = None,
+    headless: Tensor | None = None,
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): v = v₋ + s·(v₊ − v₋), two passes.
+
+    With ``headless``, the prompt's context without the nouns of its objects, w·(v₊ − v₀) is added until they
+    have their shape: a composition of velocities (Liu et al. 2022, arXiv 2206.01714) of the whole and of what
+    it is without a part, for a third pass.
 
     A denoiser that is a ``BranchDenoiser`` makes one of them. Where s is 1 the second pass is skipped. Raises
     InvalidRequest for a scale that is not finite or that lacks its negative context.
@@ -65,11 +76,15 @@ def guided(
     def denoise(latents: Tensor, timestep: float) -> Tensor:
         if negative is None or guidance.scale(timestep) == 1:
             return denoiser.velocity(latents, timestep, positive, condition)
+        contexts = [positive, negative]
+        if headless is not None and guidance.composes(timestep):
+            contexts.append(headless)
         if isinstance(denoiser, BranchDenoiser):
-            both = denoiser.velocities(latents, timestep, [positive, negative], condition)
+            found = denoiser.velocities(latents, timestep, contexts, condition)
         else:
-            both = [denoiser.velocity(latents, timestep, each, condition) for each in (positive, negative)]
-        conditional, unconditional = both
-        return guidance.combine(conditional, unconditional, timestep)
+            found = [denoiser.velocity(latents, timestep, each, condition) for each in contexts]
+        conditional, unconditional, *without = found
+        velocity = guidance.combine(conditional, unconditional, timestep)
+        return velocity + guidance.compose * (conditional - without[0]) if without else velocity
 
     return denoise

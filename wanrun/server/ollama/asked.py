@@ -57,6 +57,7 @@ class AskedVideo(Named):
     cache: str | None = Field(None, description="A step cache: easycache:threshold=0.1.")
     noise: str | None = Field(None, description="How the frames' noise hangs together: mixed:alpha=1.")
     cross_frame: Number | None = Field(None, description="Strengthens attention across frames; 0 is off.")
+    compose: Number | None = Field(None, description="Extra guidance to the nouns of several objects.")
     flicker: Number | None = Field(None, description="How far still areas are smoothed in time, 0 to 1.")
     precision: str | None = None
     decoder: str | None = None

@@ -46,6 +46,7 @@ class Details(BaseModel):
     cache: str
     noise: str
     cross_frame: float
+    compose: float
     flicker: float
     expand: str
     skipped: float | None = Field(

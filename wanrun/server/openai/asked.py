@@ -107,6 +107,9 @@ class Asked(BaseModel):
     cross_frame: Annotated[float, Field(ge=0, le=10)] | None = Field(
         None, description="Strengthens attention across frames; 0 is off."
     )
+    compose: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None, description="Extra guidance to the nouns of a prompt of several objects; 0 is none."
+    )
     flicker: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="How far still areas are smoothed in time after decoding; 0 is off."
     )

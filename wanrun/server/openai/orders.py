@@ -36,6 +36,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "cache": "cache",
         "noise": "noise",
         "cross_frame": "cross_frame",
+        "compose": "compose",
         "flicker": "flicker",
         "expand": "expand",
         "precision": "precision",

@@ -96,6 +96,7 @@ def _details(job: Job, jobs: Jobs) -> Details:
         cache=request.cache,
         noise=request.noise,
         cross_frame=request.cross_frame,
+        compose=request.compose,
         flicker=request.flicker,
         expand=request.expand,
         seed=request.seed,

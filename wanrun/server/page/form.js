@@ -8,7 +8,7 @@ import { duration } from "/page/words.js";
 const form = document.getElementById("order");
 const fields = form.elements;
 const WHOLE = ["width", "height", "frames", "fps", "steps", "seed"];
-const SHARES = ["guidance_start", "guidance_end", "guidance_rescale", "cross_frame", "flicker"];
+const SHARES = ["guidance_start", "guidance_end", "guidance_rescale", "cross_frame", "compose", "flicker"];
 const NUMBERS = [...WHOLE, ...SHARES, "guidance", "guidance_low", "shift", "boundary"];
 const WORDS = ["sampler", "schedule", "cache", "noise", "precision", "decoder", "lora", "negative_prompt"];
 const SETTINGS = [...NUMBERS, ...WORDS];
