@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
         write_encoder(folder / "encoder.gguf", FULL.encoder)
         for file in ("wan.gguf", "small.gguf"):
             task = {
-                "contender": "stable-diffusion.cpp", "measure": "video", "device": "cpu", "steps": 2, "threads": 2,
-                "size": (64, 64, 5), "transformer": str(folder / file),
+                "contender": "stable-diffusion.cpp", "measure": "video", "device": "cpu", "steps": 2,
+                "threads": 2, "size": (64, 64, 5), "transformer": str(folder / file),
                 "vae": str(folder / "wan-vae.safetensors"), "encoder": str(folder / "encoder.gguf"),
             }  # fmt: skip
             outcome = run_child("tests.benchmarks.contender", task)
