@@ -13,7 +13,7 @@ import wanrun
 from wanrun import pipeline
 from wanrun.cli.main import main
 from wanrun.convert import sensitivity
-from wanrun.convert.mix import solve, standard_bytes
+from wanrun.convert.mix import smoothed, solve, standard_bytes
 from wanrun.convert.sensitivity import measure
 from wanrun.convert.together import denoise_together
 from wanrun.diffusion.experts import load
@@ -27,7 +27,7 @@ from wanrun.wan.requantize import quantize_transformer
 
 
 def requests(bundle: Bundle, count: int = 2, **asked: object) -> list[GenerationRequest]:
-    settings = {"precision": "fp32", "steps": 4, **asked}
+    settings = {"precision": "fp32", "steps": 3, **asked}
     return [resolve(bundle, f"a red ball {seed}", {"seed": seed, **settings}) for seed in range(count)]
 
 
@@ -56,7 +56,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_error_is_that_of_a_file_with_this_matrix_quantised(few: list[str], tmp_path: Path) -> None:
     bundle = wanrun.load("wan-toy")
-    asked = requests(bundle)
+    asked = requests(bundle, 1)
     errors = measure(bundle, asked, {}, tmp_path / "table.json", device="cpu")
     assert {role: list(found) for role, found in errors.items()} == dict.fromkeys(bundle.experts, few)
     conditionings = pipeline.encode_all(bundle, asked)
@@ -84,18 +84,18 @@ def test_an_interrupted_measurement_goes_on(few: list[str], tmp_path: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(bundle, requests(bundle), {}, table, stop, device="cpu")
+        measure(bundle, requests(bundle, 1), {}, table, stop, device="cpu")
     done: list[int] = []
     errors = measure(
-        bundle, requests(bundle), {}, table, lambda phase, n, total: done.append(n), device="cpu"
+        bundle, requests(bundle, 1), {}, table, lambda phase, n, total: done.append(n), device="cpu"
     )
     assert done[-2:] == [3, 4]
-    assert measure(bundle, requests(bundle), {}, table, stop, device="cpu") == errors
+    assert measure(bundle, requests(bundle, 1), {}, table, stop, device="cpu") == errors
     with pytest.raises(InvalidRequest, match="another model"):
-        measure(bundle, requests(bundle, 1), {}, table, device="cpu")
+        measure(bundle, requests(bundle, 2), {}, table, device="cpu")
     table.write_text('{"of": 1')
     with pytest.raises(FormatError, match="no table"):
-        measure(bundle, requests(bundle), {}, table, device="cpu")
+        measure(bundle, requests(bundle, 1), {}, table, device="cpu")
     with pytest.raises(InvalidRequest, match="never used"):
         measure(bundle, requests(bundle, steps=1), {}, tmp_path / "other", device="cpu")
 
@@ -121,6 +121,20 @@ def test_a_mix_spends_bytes_where_they_count() -> None:
     assert min(bits[name] for name in names if ".3." in name) > min(bits.values())
     with pytest.raises(InvalidRequest, match="too few"):
         solve(header, errors, 1000, "Q2_K", {})
+
+
+def test_chance_is_taken_out_of_errors() -> None:
+    exact = {name: {"Q2_K": 100 * share, "Q4_K": 4 * share, "Q6_K": 0.1 * share} for name, share in
+             (("a", 1.0), ("b", 0.2), ("c", 7.0))}  # fmt: skip
+    again = smoothed(exact)
+    assert all(
+        again[name][kind] == pytest.approx(cost) for name in exact for kind, cost in exact[name].items()
+    )
+    lucky = {**exact, "a": {**exact["a"], "Q4_K": 0.04}}
+    assert 0.04 < smoothed(lucky)["a"]["Q4_K"] < 4
+    assert smoothed({"a": {"Q2_K": 3.0, "Q8_0": 0.0}, "b": {"Q2_K": 0.0}}) == {
+        "a": {"Q2_K": pytest.approx(3), "Q8_0": 0}, "b": {"Q2_K": 0}
+    }  # fmt: skip
 
 
 def test_the_command_writes_recipes_that_quantize_takes(few: list[str], tmp_path: Path) -> None:

@@ -38,6 +38,24 @@ def test_without_any_boundary_it_is_split_somewhere() -> None:
     assert max(map(len, parts)) <= 30
 
 
+@pytest.mark.parametrize(
+    "text", ["红球在蓝色方块的左边" * 10_000, "a" * 100_000, "word " * 20_000, "," * 100_000]
+)
+def test_a_text_without_end_is_split_in_few_steps(text: str) -> None:
+    asked = 0
+
+    def count(part: str) -> int:
+        nonlocal asked
+        asked += len(part)
+        return len(part.encode())
+
+    parts = split(text, count, 512)
+    assert "".join(parts) == text
+    assert max(len(part.encode()) for part in parts) <= 512
+    assert len(parts) <= len(text.encode()) // 500 + 1
+    assert asked < 100 * len(text)
+
+
 @pytest.mark.parametrize("count", [words, lambda text: len(text.encode())])
 @given(text=st.text(alphabet=st.sampled_from("ab ,.。，\n"), max_size=200))
 def test_nothing_is_lost_and_every_part_fits(count: object, text: str) -> None:

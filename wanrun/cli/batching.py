@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from wanrun import settings
+from wanrun import pipeline, settings
 from wanrun.batch.page import Entry, page
 from wanrun.batch.works import Work
 from wanrun.cli import remote
@@ -20,6 +20,7 @@ from wanrun.cli.progress import shown
 from wanrun.cli.saving import Video, save
 from wanrun.cli.tables import printable
 from wanrun.errors import WanrunError
+from wanrun.request import chosen_words
 from wanrun.runtime import runs
 from wanrun.runtime.series import Series
 from wanrun.store.durable import make_folder, store_errors, write_file
@@ -70,7 +71,6 @@ class Batch:
     def _attempt(self, number: int, work: Work, series: Series) -> None:
         if not self.as_json:
             click.echo(f"[{number}/{len(self.works)}] {printable(work.request.prompt)}", err=True)
-            tell_notes(work.request)
         try:
             self._make(work, series)
         except WanrunError as error:
@@ -82,11 +82,14 @@ class Batch:
 
     def _make(self, work: Work, series: Series) -> None:
         started = time.monotonic()
-        bundle, request = work.bundle, work.request
+        bundle, request = work.bundle, pipeline.expand(work.bundle, work.request)
+        if not self.as_json:
+            tell_notes(request)
         video = Video(bundle, request, str(work.path), work.path.suffix.removeprefix("."))
         here = self.device is not None or self.memory is not None
         if not here and remote.can_make(video, work.shot.prompt) and remote.serves(bundle):
-            remote.make(work.shot.prompt, work.shot.asked, video, self.as_json, started)
+            chosen = chosen_words(work.shot.prompt, request.seed)
+            remote.make(chosen, work.shot.asked, video, self.as_json, started)
             return
         device = self.device or settings.get("device")
         planned = checked(bundle, request, device, self.memory, quiet=self.as_json)

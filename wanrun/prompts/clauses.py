@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 #: Where a text may be split, best first; what ends a piece stays with it.
 _BOUNDARIES = (
@@ -26,32 +27,42 @@ def _packed(text: str, count: Callable[[str], int], limit: int, level: int) -> I
         if text:
             yield text
         return
-    part = ""
-    for piece in _pieces(text, level):
-        if count(part + piece) <= limit:
-            part += piece
-            continue
-        if count(piece) <= limit:
+    pieces = _pieces(text, level)
+    part, index = "", 0
+    while index < len(pieces):
+        taken = _fitting(part, pieces, index, lambda longer: count(longer) <= limit)
+        part += "".join(pieces[index : index + taken])
+        index += taken
+        if index == len(pieces):
+            break
+        if count(pieces[index]) <= limit:
             yield part
-            part = piece
+            part = ""
             continue
         # what does not fit by itself begins in what is left of this part
-        *whole, part = _packed(part + piece, count, limit, level + 1)
+        *whole, part = _packed(part + pieces[index], count, limit, level + 1)
         yield from whole
+        index += 1
     if part:
         yield part
 
 
-def _pieces(text: str, level: int) -> Iterator[str]:
+def _fitting(part: str, pieces: Sequence[str], index: int, fits: Callable[[str], bool]) -> int:
+    """How many pieces from ``index`` on fit behind ``part``, found in steps that double and then halve."""
+    taken, step, growing = 0, 1, True
+    while step:
+        end = index + taken + step
+        if end <= len(pieces) and fits(part + "".join(pieces[index:end])):
+            taken += step
+        else:
+            growing = False
+        step = step * 2 if growing else step // 2
+    return taken
+
+
+def _pieces(text: str, level: int) -> list[str]:
     if level >= len(_BOUNDARIES):
-        # each is one character at least, so that this ends
-        half = max(1, len(text) // 2)
-        yield text[:half]
-        yield text[half:]
-        return
-    start = 0
-    for match in _BOUNDARIES[level].finditer(text):
-        if start < match.end() < len(text):
-            yield text[start : match.end()]
-            start = match.end()
-    yield text[start:]
+        return list(text)
+    edges = [0]
+    edges += [match.end() for match in _BOUNDARIES[level].finditer(text) if 0 < match.end() < len(text)]
+    return [text[start:end] for start, end in pairwise([*edges, len(text)]) if start < end]

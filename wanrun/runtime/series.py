@@ -31,8 +31,12 @@ class Series(Resource):
         """
         if not settings.size("cache"):
             return
+        expanded: list[GenerationRequest] = []
+        for request in requests:
+            with suppress(WanrunError):
+                expanded.append(pipeline.expand(bundle, request))
         with open_store().hold(), pipeline.open_encoder(bundle) as encoder:
-            for index, request in enumerate(requests):
+            for index, request in enumerate(expanded):
                 with suppress(WanrunError):
                     pipeline.encode(encoder, request)
                 progress("encoding prompts", index + 1, len(requests))

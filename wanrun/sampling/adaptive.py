@@ -90,13 +90,14 @@ def sample(
     rng: Generator,
     on_step: OnStep,
     *,
-    tolerance: Annotated[float, Range(0.0001, 1)] = 0.02,
+    tolerance: Annotated[float, Range(0.0001, 1)] = 0.01,
 ) -> Tensor:
     """Adaptive: an embedded pair of orders 2 and 3 with a PID step controller, to a tolerance.
 
-    ``tolerance`` is the predictor's root mean square error in one step, in units of the noise. It asks at
-    most as often as ``sigmas`` has steps, and less where the content is simple; the model is told 1000σ with
-    its fraction. Deterministic: ``rng`` is not used. Raises InvalidRequest for sigmas that do not fall.
+    ``tolerance`` is the predictor's root mean square error in one step, times √σ, for what goes wrong at high
+    noise is carried further. It asks at most as often as ``sigmas`` has steps, and less where the content is
+    simple; the model is told 1000σ with its fraction. Deterministic: ``rng`` is not used. Raises
+    InvalidRequest for sigmas that do not fall.
 
     Good for the best result in the fewest steps, if they need not be known beforehand; steps are the most.
     """
@@ -116,13 +117,17 @@ def sample(
         fresh = _ask(denoise, predicted, end)
         forwards -= 1
         corrected = _correct(latents, [fresh, *past], newest.sigma, end)
-        error = (corrected - predicted).double().square().mean().sqrt().item() / tolerance
+        error = _size(corrected - predicted) * math.sqrt(end) / tolerance
         if controller.rejects(error, length, 1 - time, forwards):
             continue
         controller.accept(error, length)
         on_step(index, corrected, newest.clean)
         latents, newest, history = corrected, fresh, [fresh, *history[:1]]
         time, index = time + length, index + 1
+
+
+def _size(change: Tensor) -> float:
+    return change.double().square().mean().sqrt().item()
 
 
 def _ask(denoise: Denoise, latents: Tensor, sigma: float) -> Estimate:
