@@ -36,6 +36,16 @@ def shown(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progres
 
 
 @contextmanager
+def goes_on() -> Iterator[None]:
+    """Says at Ctrl-C that nothing is lost, of work that keeps what is finished."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on where it stopped.", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
+
+
+@contextmanager
 def _bars(stream: TextIO) -> Iterator[_Display]:
     from rich.console import Console
     from rich.markup import escape
