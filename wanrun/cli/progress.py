@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+import click
+
 from wanrun.cli.tables import human_bytes, printable
 from wanrun.types import Progress
 
@@ -41,7 +43,7 @@ def goes_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("Interrupted: the same command goes on where it stopped.", file=sys.stderr, flush=True)
+        click.echo("Interrupted: the same command goes on where it stopped.", err=True)
         raise SystemExit(130) from None
 
 
