@@ -13,7 +13,7 @@ import wanrun
 from wanrun import pipeline
 from wanrun.cli.main import main
 from wanrun.convert import sensitivity
-from wanrun.convert.mix import solve, standard_bytes
+from wanrun.convert.mix import smoothed, solve, standard_bytes
 from wanrun.convert.sensitivity import measure
 from wanrun.convert.together import denoise_together
 from wanrun.diffusion.experts import load
@@ -48,7 +48,7 @@ def test_videos_in_step_are_those_that_are_made_alone(guidance: float) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Only these matrices and types, for time's sake."""
-    names = ["blocks.0.ffn.2.weight", "blocks.3.self_attn.q.weight"]
+    names = ["blocks.0.ffn.2.weight", "blocks.3.cross_attn.v.weight"]
     monkeypatch.setattr(sensitivity, "quantisable", lambda path: iter(names))
     monkeypatch.setattr(sensitivity, "KINDS", ("Q2_K", "Q4_K"))
     return names
@@ -121,6 +121,20 @@ def test_a_mix_spends_bytes_where_they_count() -> None:
     assert min(bits[name] for name in names if ".3." in name) > min(bits.values())
     with pytest.raises(InvalidRequest, match="too few"):
         solve(header, errors, 1000, "Q2_K", {})
+
+
+def test_chance_is_taken_out_of_errors() -> None:
+    exact = {name: {"Q2_K": 100 * share, "Q4_K": 4 * share, "Q6_K": 0.1 * share} for name, share in
+             (("a", 1.0), ("b", 0.2), ("c", 7.0))}  # fmt: skip
+    again = smoothed(exact)
+    assert all(
+        again[name][kind] == pytest.approx(cost) for name in exact for kind, cost in exact[name].items()
+    )
+    lucky = {**exact, "a": {**exact["a"], "Q4_K": 0.04}}
+    assert 0.04 < smoothed(lucky)["a"]["Q4_K"] < 4
+    assert smoothed({"a": {"Q2_K": 3.0, "Q8_0": 0.0}, "b": {"Q2_K": 0.0}}) == {
+        "a": {"Q2_K": pytest.approx(3), "Q8_0": 0}, "b": {"Q2_K": 0}
+    }  # fmt: skip
 
 
 def test_the_command_writes_recipes_that_quantize_takes(few: list[str], tmp_path: Path) -> None:

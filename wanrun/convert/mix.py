@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import exp, log, prod
+from statistics import fmean
 
 from wanrun.convert.knapsack import Option, pick
 from wanrun.gguf.header import Header
@@ -36,6 +37,22 @@ def other_bytes(header: Header) -> int:
     )
 
 
+def smoothed(errors: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """``errors`` with the chance of few videos taken out: each is the matrix's share times the type's.
+
+    A solver would pick what few videos flatter. The logarithms are fitted by a number of the matrix plus one
+    of the type, so that all types' measurements of a matrix count for each. An error of 0 stays.
+    """
+    logs = {name: {kind: log(e) for kind, e in costs.items() if e > 0} for name, costs in errors.items()}
+    kinds = {kind for costs in logs.values() for kind in costs}
+    level = {kind: fmean(costs[kind] for costs in logs.values() if kind in costs) for kind in kinds}
+    found = {}
+    for name, costs in errors.items():
+        own = fmean(value - level[kind] for kind, value in logs[name].items()) if logs[name] else 0.0
+        found[name] = {kind: exp(own + level[kind]) if error > 0 else 0.0 for kind, error in costs.items()}
+    return found
+
+
 def solve(
     header: Header,
     errors: Mapping[str, Mapping[str, float]],
@@ -45,12 +62,13 @@ def solve(
 ) -> Recipe:
     """The recipe of least summed error whose matrices take at most ``budget`` bytes.
 
-    ``errors`` are those of ``wanrun.convert.sensitivity`` for one expert. Errors of matrices add up while
-    they are small, as those of rounding have no common direction. Raises InvalidRequest when nothing fits.
+    ``errors`` are those of ``wanrun.convert.sensitivity`` for one expert, which are ``smoothed``. Errors of
+    matrices add up while they are small, as those of rounding have no common direction. Raises
+    InvalidRequest when nothing fits.
     """
     names = canonical(header.tensors)
     groups: dict[str, list[tuple[str, Option]]] = {}
-    for name, costs in errors.items():
+    for name, costs in smoothed(errors).items():
         elements = prod(header.tensors[names[name]].shape)
         groups[name] = [
             (kind, Option(tensor_type(kind).nbytes(elements), cost))

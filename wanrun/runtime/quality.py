@@ -113,16 +113,17 @@ def identify(bundle: Bundle) -> str:
 
 
 def keep(bundle: Bundle, suite: str, row: Row) -> Path:
-    """Add the row to the bundle's own table, in place of one of the same settings; where that lies."""
+    """Add the row to the bundle's own table, in place of one of the same settings; where that lies.
+
+    The table begins with the rows of a shipped one.
+    """
     import yaml
 
-    path = _own(bundle)
-    known: Sequence[Row] = ()
-    if path.is_file():
-        others = rows(path, identify(bundle))
-        known = [each for each in others if (each.way, each.steps) != (row.way, row.steps)]
+    path, identity = _own(bundle), identify(bundle)
+    others = next((found for place in _places(bundle) if (found := rows(place, identity))), [])
+    known = [each for each in others if (each.way, each.steps) != (row.way, row.steps)]
     ordered = sorted([*known, row], key=lambda each: (each.way, each.steps))
-    described = {"of": identify(bundle), "suite": suite, "rows": [asdict(each) for each in ordered]}
+    described = {"of": identity, "suite": suite, "rows": [asdict(each) for each in ordered]}
     with store_errors(f"cannot write {path}"):
         make_folder(path.parent)
         write_file(path, yaml.safe_dump(described, sort_keys=False, default_flow_style=None).encode())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ from wanrun.convert.together import denoise_together
 from wanrun.evaluate import toy
 from wanrun.evaluate.metrics import psnr, relative_error
 from wanrun.gguf.header import read_header
-from wanrun.gguf.imatrix import read_imatrix
+from wanrun.gguf.imatrix import Imatrix, read_imatrix
 from wanrun.modelfile.document import ComponentLine, Modelfile
 from wanrun.request import resolve
 from wanrun.store.creation import create
@@ -35,7 +36,14 @@ from wanrun.types import Bundle, Conditioning, Frame, GenerationRequest
 from wanrun.wan.recipe import Rules
 from wanrun.wan.requantize import Importance, quantize_transformer
 
-WAYS = ("standard", "calibrated", "mixed")
+#: By the rules of published files; with llama.cpp's importance alone; with the products too; and the mix.
+WAYS = ("standard", "importance", "calibrated", "mixed")
+
+
+def without_products(seen: Imatrix) -> Imatrix:
+    """What llama.cpp knows of it."""
+    moments = {name: replace(found, products=None) for name, found in seen.moments.items()}
+    return replace(seen, moments=moments)
 
 
 def quantised(reference: Bundle, work: Path, kind: str, way: str) -> Bundle:
@@ -48,7 +56,8 @@ def quantised(reference: Bundle, work: Path, kind: str, way: str) -> Bundle:
         importance = None
         rules: Rules = ()
         if way != "standard":
-            importance = Importance(read_imatrix(work / f"imatrix-{role}.gguf"))
+            seen = read_imatrix(work / f"imatrix-{role}.gguf")
+            importance = Importance(without_products(seen) if way == "importance" else seen)
         if way == "mixed":
             header = read_header(component.path)
             errors = json.loads((work / "toy.measured").read_text())["errors"][role]

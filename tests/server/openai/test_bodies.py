@@ -40,7 +40,7 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
         ({"num_inference_steps": 1001}, "num_inference_steps", "1000"),
         ({"guidance_scale": -1}, "guidance_scale", ""),
         ({"guidance_scale_2": 51}, "guidance_scale_2", ""),
-        ({"flow_shift": 0}, "flow_shift", "greater than 0"),
+        ({"flow_shift": 0}, "flow_shift", "0.001"),
         ({"boundary_ratio": 1.1}, "boundary_ratio", ""),
         ({"seed": -1}, "seed", ""),
         ({"seed": 2**32}, "seed", ""),

@@ -74,7 +74,7 @@ class Asked(BaseModel):
     guidance_scale_2: Annotated[float, Field(ge=0, le=50)] | None = Field(
         None, description="Classifier-free guidance of the low-noise expert (guidance_low), as in diffusers."
     )
-    flow_shift: Annotated[float, Field(gt=0, le=100)] | None = Field(
+    flow_shift: Annotated[float, Field(ge=0.001, le=100)] | None = Field(
         None, description="How far the noise schedule leans to high noise (shift)."
     )
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
