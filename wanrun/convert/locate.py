@@ -24,13 +24,13 @@ def locate(source: Path, role: str | None) -> Path:
 
     InvalidRequest when a folder has several and no role says which, or not the one that is asked for.
     """
+    parts = _parts(source) if source.is_dir() else {}
+    if role is not None and role in parts:
+        return parts[role]
     if not source.is_dir() or _holds_network(source):
         return source
-    parts = _parts(source)
     if role is None and len(parts) == 1:
         return next(iter(parts.values()))
-    if role in parts:
-        return parts[role]
     if not parts:
         return source  # opening it says what it holds instead
     asked = "say which with --role" if role is None else f"not {role}"

@@ -75,8 +75,10 @@ def convert(source: Path, target: Path, progress: Progress, wanted: Wanted = Wan
             outputs, own = _outputs(checkpoint, identity, wanted.type)
         metadata = own | _provenance(checkpoint, identity, source, place, wanted)
         digests = sha256_of(checkpoint.files, progress)
-        metadata["wanrun.source.files"] = [file.name for file in checkpoint.files]
-        metadata["wanrun.source.sha256"] = digests
+        # lines as sha256sum's; not an array of strings, which stable-diffusion.cpp cannot read
+        metadata["wanrun.source.sha256"] = "\n".join(
+            f"{digest}  {file.name}" for digest, file in zip(digests, checkpoint.files, strict=True)
+        )
         requantize(checkpoint, target, outputs, metadata, _renamed(progress))
 
 
