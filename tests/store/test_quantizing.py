@@ -49,7 +49,7 @@ def test_mistakes_are_what_they_are_in_one_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_is_told_of_and_swept_up(home: Path) -> None:
-    killed = []
+    killed: list[int] = []
 
     def kill(phase: str, done: int, total: int) -> None:
         if not killed:
