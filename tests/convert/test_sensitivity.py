@@ -48,7 +48,7 @@ def test_videos_in_step_are_those_that_are_made_alone(guidance: float) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Only these matrices and types, for time's sake."""
-    names = ["blocks.0.ffn.2.weight", "blocks.3.self_attn.q.weight"]
+    names = ["blocks.0.ffn.2.weight", "blocks.3.cross_attn.v.weight"]
     monkeypatch.setattr(sensitivity, "quantisable", lambda path: iter(names))
     monkeypatch.setattr(sensitivity, "KINDS", ("Q2_K", "Q4_K"))
     return names

@@ -123,6 +123,7 @@ class _Videos:
         conditionings: Sequence[Conditioning],
         place: Substitute,
     ) -> None:
+        self._denoiser = denoiser
         self._denoise = partial(denoise_together, denoiser, requests, conditionings)
         self._tape = _Tape(place=place)
         self._steps = requests[0].steps
@@ -132,6 +133,7 @@ class _Videos:
         """With the expert ``role`` as it is now; what comes before its turn is played back."""
         if role not in self._tape.roles:
             raise InvalidRequest(f"the expert {role} is never used: {self._steps} steps are too few")
+        self._denoiser.close()  # what it has read of the prompts, it has read with the matrix as it was
         before = self._tape.written[: self._tape.roles.index(role)]
         apart = (self._denoise(_Tape(before)) - self._latents).double()
         return float((_energy(apart) / _energy(self._latents.double())).mean())
