@@ -32,8 +32,9 @@ def test_progress_is_told_and_the_file_is_there(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     quantize_apart(SOURCE, tmp_path / "out.gguf", "q4_0", lambda *progress: told.append(progress))
     assert {phase for phase, _, _ in told} == {"quantising"}
-    assert told[-1][1] == told[-1][2] == len(told)
-    assert 0 < (tmp_path / "out.gguf").stat().st_size < SOURCE.stat().st_size
+    counts = [done for _, done, _ in told]
+    assert counts == sorted(counts)
+    assert told[-1][1] == told[-1][2] == (tmp_path / "out.gguf").stat().st_size < SOURCE.stat().st_size
 
 
 def test_mistakes_are_what_they_are_in_one_process(tmp_path: Path) -> None:
@@ -48,9 +49,12 @@ def test_mistakes_are_what_they_are_in_one_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_is_told_of_and_swept_up(home: Path) -> None:
+    killed: list[int] = []
+
     def kill(phase: str, done: int, total: int) -> None:
-        if done == 1:
-            os.kill(child(), signal.SIGKILL)
+        if not killed:
+            killed.append(child())
+            os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(StoreError, match=r"ended by SIGKILL \(out of memory, perhaps\)"):
         quantize_apart(SOURCE, scratch(home / "blobs"), "Q4_0", kill)

@@ -98,7 +98,8 @@ class Batch:
             settings.home(), bundle, request
         )
         try:
-            save(partial(series.frames, run, bundle, request, planned), video, self.as_json, started)
+            made = partial(series.frames, run, bundle, request, planned, video.tally)
+            save(made, video, self.as_json, started)
         except BaseException:
             if not run.started:
                 run.forget()

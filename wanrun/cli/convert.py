@@ -38,12 +38,12 @@ def convert(
     the same command is repeated.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))  # torch reads it once
-    from wanrun.cli.progress import shown
+    from wanrun.cli.progress import goes_on, shown
     from wanrun.convert.network import Wanted
     from wanrun.convert.network import convert as write
 
     if target.exists() and not force:
         raise InvalidRequest(f"{target} is there already; --force replaces it")
-    with shown() as progress:
+    with shown() as progress, goes_on():
         write(source, target, progress, Wanted(kind and kind.upper(), role, tokenizer, license))
     click.echo(f"{target}  ({human_bytes(target.stat().st_size)})")

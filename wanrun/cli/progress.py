@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+import click
+
 from wanrun.cli.tables import human_bytes, printable
 from wanrun.types import Progress
 
@@ -33,6 +35,16 @@ def shown(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progres
             yield display
     else:
         yield _lines(stream)
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Says at Ctrl-C that nothing is lost, of work that keeps what is finished."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted: the same command goes on where it stopped.", err=True)
+        raise SystemExit(130) from None
 
 
 @contextmanager

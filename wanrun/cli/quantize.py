@@ -52,7 +52,7 @@ def quantize(
     goes on when the same command is repeated.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads()))  # torch reads it once
-    from wanrun.cli.progress import shown
+    from wanrun.cli.progress import goes_on, shown
     from wanrun.convert.rounding import sized
     from wanrun.gguf.imatrix import read_imatrix
     from wanrun.wan.recipe import Recipe, read_recipe, rule
@@ -68,7 +68,7 @@ def quantize(
         raise InvalidRequest(f"{target} is there already; --force replaces it")
     rules = (*given.rules, *map(rule, tensors))
     importance = Importance(read_imatrix(imatrix), imatrix.name) if imatrix else None
-    with shown() as progress:
+    with shown() as progress, goes_on():
         if size:
             known = importance.matrix if importance else None
             rules = (*sized(source, size, kind, known, rules, progress).rules, *rules)

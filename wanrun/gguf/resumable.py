@@ -147,6 +147,7 @@ class _Part:
                 position, left = self._put(piece, position), left - _nbytes(piece)
                 progress(position, self.ends[-1])
             self._put(bytes(end - position), position)
+            progress(end, self.ends[-1])
             self.done += 1
             if self._noted is None or self._noted.done():
                 self._noted = notes.submit(self._note, self.done)

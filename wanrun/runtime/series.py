@@ -12,7 +12,7 @@ from wanrun.runtime.planner import Plan
 from wanrun.runtime.runs import Run
 from wanrun.store.durable import store_errors, write_file
 from wanrun.store.store import open_store
-from wanrun.types import Bundle, Decoder, Denoiser, Frame, GenerationRequest, Progress, Resource
+from wanrun.types import Bundle, Decoder, Denoiser, Frame, GenerationRequest, Progress, Resource, Tally
 
 Part = TypeVar("Part", bound=Resource)
 
@@ -42,7 +42,13 @@ class Series(Resource):
                 progress("encoding prompts", index + 1, len(requests))
 
     def frames(
-        self, run: Run, bundle: Bundle, request: GenerationRequest, plan: Plan | None, progress: Progress
+        self,
+        run: Run,
+        bundle: Bundle,
+        request: GenerationRequest,
+        plan: Plan | None,
+        tally: Tally,
+        progress: Progress,
     ) -> Iterator[Frame]:
         """The video's frames, from wherever ``run`` stopped, as ``wanrun.runtime.generate.frames`` has them.
 
@@ -52,16 +58,17 @@ class Series(Resource):
 
         with open_store().hold():
             if run.latents.is_file():
-                latents, _ = unpack(run.latents)
+                latents, described = unpack(run.latents)
+                tally.recall(described.get("cache"))
             else:
                 progress("text", 0, 0)
                 with pipeline.open_encoder(bundle) as encoder:
                     conditioning = pipeline.encode(encoder, request, progress)
                 progress("denoise", 0, request.steps)
                 denoiser = self._denoiser(bundle, request, plan)
-                latents = pipeline.denoise(denoiser, request, conditioning, progress, run)
+                latents = pipeline.denoise(denoiser, request, conditioning, progress, run, tally=tally)
                 with store_errors(f"cannot write {run.latents}"):
-                    write_file(run.latents, pack(latents, pipeline.provenance(bundle, request)))
+                    write_file(run.latents, pack(latents, pipeline.provenance(bundle, request, tally)))
             if not _roomy(plan):
                 self._drop("denoiser")
             progress("decode", 0, request.frames)
@@ -76,7 +83,7 @@ class Series(Resource):
         resident = None if plan is None else plan.resident
         if not _roomy(plan):
             self._drop("decoder")
-        key = _files(bundle), request.boundary, request.precision, resident
+        key = _files(bundle), request.lora, request.cross_frame, request.boundary, request.precision, resident
         return self._part(
             "denoiser", key, lambda: pipeline.open_denoiser(bundle, request, self._device, resident)
         )

@@ -26,7 +26,7 @@ def sample(
     One evaluation a step; the order falls towards the end, as in diffusers, and the model is told int(1000σ).
     Deterministic: ``rng`` is not used. Raises InvalidRequest for sigmas that do not fall.
 
-    Good for ten to twenty steps, as dpm++2m; order 3 suits smooth schedules.
+    Good for ten to twenty steps, as dpm++2m.
     """
     values = levels(sigmas)
     times = [half_log_snr(value) for value in values]

@@ -99,7 +99,7 @@ def sample(
     One evaluation a step; the order rises from 1 and falls to 1 at the end, and the model is told int(1000σ).
     Deterministic: ``rng`` is not used. Raises InvalidRequest for sigmas that do not fall.
 
-    Good for everything, from ten steps on; order 3 for thirty and more.
+    Good for everything, from ten steps on, in order 2: order 3 does not forgive the switch of experts.
     """
     solver = Solver(levels(sigmas), order, variant)
     state = State(latents, latents)
