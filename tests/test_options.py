@@ -180,7 +180,7 @@ def test_options_are_typed_without_an_import() -> None:
         ("samplers", "needs", "needs word: write needs:word="),
         ("samplers", "again:eta=1", "again takes no options"),
         ("samplers", "gone:eta=1", "gone takes no options"),
-        ("samplers", "nothing", "'nothing' is not known; there are again"),
+        ("samplers", "nothing", "'nothing' is not known; there are .*again"),
         ("schedules", "list", "needs sigmas: write list:A,B"),
         ("schedules", "list:sigmas=1", "does not take sigmas; it takes no options"),
         ("schedules", "list:1,2", "sigmas must be a number from 0 to 1, not 2"),

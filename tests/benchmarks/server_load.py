@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--arrival", type=float, default=10.0, help="seconds within which the clients come")
-    parser.add_argument("--size", default="64x64")
+    parser.add_argument("--size", default="128x128")
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--polling", type=int, default=500)
     parser.add_argument("--following", type=int, default=50)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 _PATIENCE_S = 180.0
+_MOMENT_S = 0.5
 
 
 class Terminal:
@@ -29,6 +30,14 @@ class Terminal:
     def type(self, text: str | bytes) -> None:
         """Press these keys."""
         os.write(self._descriptor, text.encode() if isinstance(text, str) else text)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, a moment after what was shown last, as a person does.
+
+        CPython's ``input`` loses a signal that comes between its prompt and its wait for a key.
+        """
+        time.sleep(_MOMENT_S)
+        self.type(CTRL_C)
 
     def until(self, words: str) -> str:
         """What is shown up to and with ``words``."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import done
-from tests.cli.terminal import CTRL_C, CTRL_D, Terminal, terminal
+from tests.cli.terminal import CTRL_D, Terminal, terminal
 from tests.runtime.machines import keep
 from wanrun.cli.chosen import Chosen
 from wanrun.errors import InvalidRequest
@@ -67,11 +67,11 @@ def test_bad_words_are_answered_and_change_nothing(prompt: Terminal) -> None:
         assert "Error" not in prompt.answer(nothing)
     prompt.answer(b"a ball \xff\xfe")  # whatever comes of it, it is no end
     assert prompt.answer("/set").partition("\n")[2] == before
-    prompt.type(CTRL_C)
+    prompt.interrupt()
     assert "To end: Ctrl-D or /bye." in prompt.until(">>> ")
     prompt.type('"""half a prompt\n')
     prompt.until("... ")
-    prompt.type(CTRL_C)
+    prompt.interrupt()
     prompt.until(">>> ")
     prompt.type(CTRL_D)
     assert prompt.end() == 0
@@ -98,7 +98,7 @@ def test_an_interrupted_video_comes_back_to_the_prompt(prompt: Terminal, tmp_pat
     prompt.answer("/set steps 1000")
     prompt.type("a red ball\n")
     prompt.until("denoising")
-    prompt.type(CTRL_C)
+    prompt.interrupt()
     prompt.until(">>> ")
     assert not list(tmp_path.glob("*.mp4"))
     assert "steps" in prompt.answer("/set")

@@ -29,7 +29,7 @@ def test_dimensions_that_do_not_fit_are_refused(make: Callable[[int, int], Path]
             (torch.zeros(16, 1, 3, 4), 1.0, context, "2×2 patches"),
             (torch.zeros(16, 3, 4, 4), torch.zeros(2), context, "2 timesteps"),
             (torch.zeros(16, 1, 4, 4), 1.0, torch.zeros(3, 65), "expected"),
-            (torch.zeros(16, 1, 4, 4), 1.0, torch.zeros(513, 64), "513 tokens"),
+            (torch.zeros(16, 1, 4, 4), 1.0, torch.zeros(4097, 64), "4097 tokens"),
         ):
             with pytest.raises(InvalidRequest, match=reason):
                 denoiser.velocity(latents, timestep, text)

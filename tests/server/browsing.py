@@ -56,7 +56,7 @@ def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.goto(url)
     yield page
     context.close()
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def until(page: Page, expression: str) -> None:

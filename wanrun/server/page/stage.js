@@ -65,8 +65,8 @@ async function roll(video) {
   film.load();
   if (!video) return;
   const before = showing;
-  const source = await media(video.id, "video");
-  if (showing !== before) return;
+  const source = await media(video.id, "video").catch((error) => showing === before && refuse(error));
+  if (!source || showing !== before) return;
   part("download").href = source;
   part("download").download = `${video.id}.${video.wanrun.format}`;
   // a gif is a picture to a browser, and has no controls
@@ -77,6 +77,11 @@ async function roll(video) {
   film.setAttribute("aria-label", video.prompt);
   // a browser may decline to play; there are controls
   if (frame === film && !calm.matches) film.play().catch(() => {});
+}
+
+/** Says why there is no film; the next look at the server's videos does not. */
+function refuse(error) {
+  notice.textContent = error.message;
 }
 
 async function explain() {
